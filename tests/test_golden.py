@@ -1,0 +1,141 @@
+"""The network against the original code's own numbers (golden vectors of the shared data)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+from gpenvideo.gpen import GPEN, Discriminator, channel_table
+from gpenvideo.gpen.generator import for_inference
+from gpenvideo.gpen.published import config_from_shapes, discriminator_names, from_published, generator_names
+
+TOLERANCE = 2e-5
+RMS = {  # of the original computed wholly in that precision: gpen/README.md of the shared data
+    "A": {torch.float16: 8.8e-4, torch.bfloat16: 8.9e-3},
+    "B": {torch.float16: 4.7e-4, torch.bfloat16: 5.0e-3},
+}
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
+    tensors = {key: value.float() if value.is_floating_point() else value for key, value in load_file(path).items()}
+    with safe_open(path, "pt") as file:
+        return tensors, json.loads(file.metadata()["info"])
+
+
+def golden_model(tensors: dict[str, Tensor]) -> GPEN:
+    state = {key[6:]: value for key, value in tensors.items() if key.startswith("param.")}
+    config = config_from_shapes({key: tuple(value.shape) for key, value in state.items()})
+    model = GPEN(config)
+    shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    model.load_state_dict(from_published(state, generator_names(config), shapes))
+    return model.eval().requires_grad_(False)
+
+
+def thinned(tensor: Tensor, n: int) -> Tensor:
+    step = max(1, tensor.shape[2] // n)
+    return tensor[..., step // 2 :: step, step // 2 :: step] if step > 1 else tensor
+
+
+def close(ours: Tensor, golden: Tensor) -> None:
+    torch.testing.assert_close(ours.float(), golden, rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", ["A", "B"])
+@pytest.mark.parametrize("folded", [False, True])
+def test_every_stored_value_of_the_original(shared: Path, name: str, folded: bool) -> None:
+    tensors, _ = read(shared / "gpen" / f"gpen_{name}.safetensors")
+    model = golden_model(tensors)
+    if folded:
+        model = for_inference(model)
+    seen: dict[str, Tensor] = {}
+    levels = model.config.levels
+    for index, stage in enumerate(model.encoder.stages):
+        stage.register_forward_hook(lambda m, a, out, k=f"enc.{index}": seen.__setitem__(k, out.clone()))
+    for index, conv in enumerate(model.synthesis.convs):
+        key = f"gen.convs.{index - 1}" if index else "gen.conv1"
+        conv.register_forward_hook(lambda m, a, out, k=key: seen.__setitem__(k, out.clone()))
+    skips, z = model.encode(tensors["input"])
+    w = model.mapper(z)
+    output = model.synthesis(w, skips)
+    close(output, tensors["output"])
+    close(model(tensors["input"]), tensors["output"])
+    close(z, tensors["z"])
+    close(w, tensors["w"])
+    stored = [key for key in tensors if key.startswith(("enc.", "gen."))]
+    assert len(stored) == 2 * levels + levels - 1
+    for key in stored:
+        close(thinned(seen[key], 16 if key.startswith("enc") else 8), tensors[key])
+
+
+@pytest.mark.parametrize("name", ["A", "B"])
+def test_rgb_sums_of_the_original(shared: Path, name: str) -> None:
+    tensors, _ = read(shared / "gpen" / f"gpen_{name}.safetensors")
+    model = golden_model(tensors)
+    skips, z = model.encode(tensors["input"])
+    w, levels = model.mapper(z), model.config.levels
+    stored = [key for key in tensors if key.startswith("skip.")]
+    assert stored
+    for level in range(levels):
+        key = f"skip.{4 << level}"
+        if key in tensors:
+            short = golden_model(tensors).synthesis
+            short.to_rgbs = short.to_rgbs[: level + 1]
+            close(thinned(short(w, skips), 64), tensors[key])
+            stored.remove(key)
+    assert not stored
+
+
+@pytest.mark.parametrize("name", ["A", "B"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_reduced_precision_is_as_good_as_the_original_in_it(shared: Path, name: str, dtype: torch.dtype) -> None:
+    tensors, _ = read(shared / "gpen" / f"gpen_{name}.safetensors")
+    output = for_inference(golden_model(tensors), dtype)(tensors["input"])
+    assert output.dtype == torch.float32
+    rms = (output - tensors["output"]).square().mean().sqrt().item()
+    assert 0 < rms <= 3 * RMS[name][dtype]
+
+
+@pytest.mark.parametrize("case", ["same", "resized"])
+def test_a_picture_through_the_original_program(shared: Path, case: str) -> None:
+    import cv2
+
+    tensors, _ = read(shared / "gpen" / "gpen_A.safetensors")
+    bgr = tensors[f"process.{case}.in_bgr_u8"].numpy().astype(np.uint8)
+    rgb = cv2.resize(bgr, (64, 64))[..., ::-1]
+    x = torch.from_numpy(rgb.astype(np.float32)).permute(2, 0, 1)[None] / 127.5 - 1
+    y = golden_model(tensors)(x)[0].permute(1, 2, 0).numpy() * 0.5 + 0.5
+    ours = (np.clip(y, 0, 1) * 255).astype(int)[..., ::-1]
+    golden = tensors[f"process.{case}.out_bgr_u8"].numpy().astype(int)
+    assert np.abs(ours - golden).max() <= (1 if case == "same" else 2)
+
+
+@pytest.mark.parametrize("size", [64, 128])
+def test_the_discriminator(shared: Path, size: int) -> None:
+    tensors, info = read(shared / "gpen" / f"disc_{size}.safetensors")
+    state = {key[6:]: value for key, value in tensors.items() if key.startswith("param.")}
+    config = info["config"]
+    assert isinstance(config, dict)
+    channels = channel_table(config["size"], config["channel_multiplier"], config["narrow"])
+    model = Discriminator(channels)
+    shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    model.load_state_dict(from_published(state, discriminator_names(len(channels)), shapes))
+    x = tensors["input"].requires_grad_()
+    maps: dict[str, Tensor] = {}
+    model.final_conv.register_forward_hook(lambda m, a, out: maps.update(before=a[0], after=out.clone()))
+    logits = model(x)
+    close(logits, tensors["logits"])
+    close(maps["before"][:, :-1], tensors["feat4x4"])
+    close(maps["before"][:, -1:], tensors["stddev_map"])
+    close(maps["after"], tensors["final_conv"])
+    (gradient,) = torch.autograd.grad(logits.sum(), x)
+    close(thinned(gradient, 32), tensors["input_grad"])
+    penalty = gradient.square().sum(dim=(1, 2, 3)).mean()
+    torch.testing.assert_close(penalty, tensors["r1_penalty"].reshape(()), rtol=1e-4, atol=TOLERANCE)
+    close(model(tensors["input"][:1]), tensors["logits_first_alone"])
