@@ -24,7 +24,9 @@ RMS = {  # of the original computed wholly in that precision: gpen/README.md of 
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
-    tensors = {key: value.float() if value.is_floating_point() else value for key, value in load_file(path).items()}
+    tensors = {
+        key: value.float() if value.is_floating_point() else value for key, value in load_file(path).items()
+    }
     with safe_open(path, "pt") as file:
         return tensors, json.loads(file.metadata()["info"])
 
@@ -94,7 +96,9 @@ def test_rgb_sums_of_the_original(shared: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["A", "B"])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_reduced_precision_is_as_good_as_the_original_in_it(shared: Path, name: str, dtype: torch.dtype) -> None:
+def test_reduced_precision_is_as_good_as_the_original_in_it(
+    shared: Path, name: str, dtype: torch.dtype
+) -> None:
     tensors, _ = read(shared / "gpen" / f"gpen_{name}.safetensors")
     output = for_inference(golden_model(tensors), dtype)(tensors["input"])
     assert output.dtype == torch.float32

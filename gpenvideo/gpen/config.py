@@ -13,8 +13,8 @@ __all__ = ["GPENConfig", "channel_table"]
 
 def channel_table(size_px: int, channel_multiplier: float = 2, narrow: float = 1.0) -> tuple[int, ...]:
     """Channels at 4, 8, ..., `size_px` by the published rule (GPEN notes, section 1)."""
-    table = {4: 512, 8: 512, 16: 512, 32: 512}
-    table |= {r: 16384 // r * channel_multiplier for r in (64, 128, 256, 512, 1024, 2048)}
+    table = {4: 512.0, 8: 512.0, 16: 512.0, 32: 512.0}
+    table |= {r: 16384 / r * channel_multiplier for r in (64, 128, 256, 512, 1024, 2048)}
     return tuple(int(table[4 << level] * narrow) for level in range(int(math.log2(size_px)) - 1))
 
 

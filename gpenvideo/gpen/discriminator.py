@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -22,7 +23,8 @@ class ResBlock(nn.Module):
         self.skip = ConvLayer(in_channels, out_channels, 1, downsample=True, activate=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return (self.conv2(self.conv1(x)) + self.skip(x)) * math.sqrt(0.5)
+        y: Tensor = self.conv2(self.conv1(x)) + self.skip(x)
+        return y * math.sqrt(0.5)
 
 
 def std_dev_channel(x: Tensor, group: int | None = None) -> Tensor:
@@ -51,7 +53,7 @@ class Discriminator(nn.Module):
         super().__init__()
         widths = channels[::-1]
         blocks: list[nn.Module] = [ConvLayer(3, widths[0], 1)]
-        blocks += [ResBlock(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True)]
+        blocks += [ResBlock(a, b) for a, b in itertools.pairwise(widths)]
         self.blocks = nn.ModuleList(blocks)
         self.final_conv = ConvLayer(channels[0] + 1, channels[0], 3)
         self.hidden = EqualLinear(channels[0] * 16, channels[0], activate=True)

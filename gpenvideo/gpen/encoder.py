@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -15,21 +16,19 @@ __all__ = ["NormConv", "ResNetEncoder", "StridedEncoder", "fold_batch_norm"]
 
 
 class StridedEncoder(nn.Module):
-    """The published encoder (GPEN notes, section 5): strided convolutions down to 4x4, then one linear layer."""
+    """The published encoder (GPEN notes, section 5): strided convolutions to 4x4, then a linear layer."""
 
     def __init__(self, config: GPENConfig) -> None:
         super().__init__()
         sizes = [config.input_size_px >> i for i in range(int(math.log2(config.input_size_px)) - 1)]
         widths = [config.channels_at(size) for size in sizes]
         stages = [ConvLayer(3, widths[0], 1)]
-        stages += [
-            ConvLayer(a, b, 3, downsample=True) for a, b in zip(widths[:-1], widths[1:], strict=True)
-        ]
+        stages += [ConvLayer(a, b, 3, downsample=True) for a, b in itertools.pairwise(widths)]
         self.stages = nn.ModuleList(stages)
         self.head = EqualLinear(widths[-1] * 16, config.style_dim, activate=True)
 
     def forward(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
-        """(N, 3, S, S) -> features at 4, 8, ..., S (channels as the synthesis has them), vector (N, style_dim)."""
+        """(N, 3, S, S) -> features at 4, 8, ..., S (in the synthesis' channels), vector (N, style_dim)."""
         features: list[Tensor] = []
         for stage in self.stages:
             x = stage(x)
@@ -64,12 +63,14 @@ class NormConv(nn.Conv2d):
         assert norm.running_var is not None
         scale = norm.weight.double() * torch.rsqrt(norm.running_var.double() + norm.eps)
         self.weight.copy_(self.weight.double() * scale[:, None, None, None])
-        self.bias = nn.Parameter((norm.bias.double() - norm.running_mean.double() * scale).to(norm.bias.dtype))
+        self.bias = nn.Parameter(
+            (norm.bias.double() - norm.running_mean.double() * scale).to(norm.bias.dtype)
+        )
         self.norm = None
 
 
 class Bottleneck(nn.Module):
-    """ResNet's 1x1, 3x3, 1x1 block with the stride on the 3x3 (He et al. 2016; stride placed as torchvision)."""
+    """ResNet's 1x1, 3x3, 1x1 block with the stride on the 3x3, as torchvision has it (He et al. 2016)."""
 
     def __init__(self, in_channels: int, width: int, stride: int, *, batch_norm: bool) -> None:
         super().__init__()
@@ -78,7 +79,9 @@ class Bottleneck(nn.Module):
         self.conv2 = NormConv(width, width, 3, stride, batch_norm=batch_norm)
         self.conv3 = NormConv(width, out_channels, 1, batch_norm=batch_norm)
         same = stride == 1 and in_channels == out_channels
-        self.shortcut = None if same else NormConv(in_channels, out_channels, 1, stride, batch_norm=batch_norm)
+        self.shortcut = (
+            None if same else NormConv(in_channels, out_channels, 1, stride, batch_norm=batch_norm)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.conv1(x), inplace=True)
@@ -90,9 +93,9 @@ class Bottleneck(nn.Module):
 class ResNetEncoder(nn.Module):
     """The v2 encoder: a ResNet (width 64 and blocks 3, 4, 6, 3 make ResNet-50) with a feature at every size.
 
-    The input resolution has a small stem of its own, S/2 the 7x7 convolution, S/4 to S/32 the residual stages;
-    smaller resolutions are averages of the last stage, larger ones (output above input) are the stem's
-    feature enlarged. A 1x1 projection a resolution gives the synthesis its channels.
+    The input resolution has a small stem of its own, S/2 the 7x7 convolution, S/4 to S/32 the residual
+    stages; smaller resolutions are averages of the last stage, larger ones (output above
+    input) are the stem's feature enlarged. A 1x1 projection a resolution gives the synthesis its channels.
     """
 
     def __init__(self, config: GPENConfig, *, batch_norm: bool) -> None:
@@ -127,7 +130,9 @@ class ResNetEncoder(nn.Module):
     @staticmethod
     def _source(size_px: int, input_size_px: int, features: int) -> int:
         """Which feature (0: full size, 1: half size, ...) serves the synthesis at `size_px`."""
-        return min(max(int(math.log2(input_size_px // size_px)) if size_px < input_size_px else 0, 0), features - 1)
+        return min(
+            max(int(math.log2(input_size_px // size_px)) if size_px < input_size_px else 0, 0), features - 1
+        )
 
     def forward(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
         """(N, 3, S, S) -> projected features at 4, 8, ..., output size, vector (N, style_dim) float32."""
@@ -139,6 +144,7 @@ class ResNetEncoder(nn.Module):
         z: Tensor = self.head(y.float().mean(dim=(2, 3)))
         skips = []
         for level, (source, projection) in enumerate(zip(self.sources, self.projections, strict=True)):
+            assert isinstance(projection, nn.Conv2d)
             size_px, feature = 4 << level, features[source]
             if feature.shape[2] > size_px:
                 feature = F.avg_pool2d(feature, feature.shape[2] // size_px)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 
 import torch
@@ -20,7 +21,7 @@ NOISE_SEED = 2021  # of the fixed noise above the input size; the year of the pa
 
 
 class Mapping(nn.Module):
-    """The published style network: PixelNorm, then `layers` linear layers at a hundredth of the learning rate."""
+    """The published style network: PixelNorm, then linear layers at a hundredth of the learning rate."""
 
     def __init__(self, style_dim: int, layers: int) -> None:
         super().__init__()
@@ -49,7 +50,8 @@ class MlpMapper(nn.Module):
         w = self.norm(z)
         for index, layer in enumerate(self.layers):
             w = layer(F.leaky_relu(w, 0.2) if index else w)
-        return w
+        style: Tensor = w
+        return style
 
 
 class Synthesis(nn.Module):
@@ -61,7 +63,7 @@ class Synthesis(nn.Module):
         f = 2 if concat else 1
         self.constant = nn.Parameter(torch.randn(1, channels[0], 4, 4))
         convs = [StyledConv(channels[0], channels[0], style_dim, upsample=False, concat=concat)]
-        for below, here in zip(channels[:-1], channels[1:], strict=True):
+        for below, here in itertools.pairwise(channels):
             convs.append(StyledConv(f * below, here, style_dim, upsample=True, concat=concat))
             convs.append(StyledConv(f * here, here, style_dim, upsample=False, concat=concat))
         self.convs = nn.ModuleList(convs)
@@ -70,8 +72,8 @@ class Synthesis(nn.Module):
     def forward(self, w: Tensor, skips: list[tuple[Tensor, Tensor]]) -> Tensor:
         """Styles and skips -> (N, 3, S, S) float32, not clamped.
 
-        `w` is (N, D), or (N, n_latent, D) with one style a layer. `skips` holds a pair a resolution from 4 up:
-        what the first and the second convolution there are given (at 4 px only the first is used).
+        `w` is (N, D), or (N, n_latent, D) with one style a layer. `skips` holds a pair a resolution from
+        4 up: what the first and the second convolution there are given (at 4 px only the first is used).
         """
         latents = w[:, None].expand(-1, 2 * len(self.to_rgbs), -1) if w.ndim == 2 else w
         x = self.constant.expand(w.shape[0], -1, -1, -1).contiguous(memory_format=torch.channels_last)
@@ -113,12 +115,11 @@ class GPEN(nn.Module):
         if self.config.encoder != "strided":
             return []
         levels = range(int(math.log2(self.config.input_size_px)) - 1, self.config.levels)
-        shapes = [(1, self.config.channels[level], 4 << level, 4 << level) for level in levels for _ in (0, 1)]
-        random = torch.Generator().manual_seed(NOISE_SEED)
-        draw = not torch.empty(0).is_meta  # under torch.device("meta") only shapes are wanted
-        return [
-            torch.randn(s, generator=random, device="cpu") if draw else torch.empty(s) for s in shapes
+        shapes = [
+            (1, self.config.channels[level], 4 << level, 4 << level) for level in levels for _ in (0, 1)
         ]
+        random = torch.Generator().manual_seed(NOISE_SEED)
+        return [torch.randn(shape, generator=random, device="cpu") for shape in shapes]
 
     def encode(self, x: Tensor) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
         """(N, 3, S, S) RGB in [-1, 1] -> the skips the synthesis takes, and z (N, style_dim) float32."""
@@ -159,4 +160,8 @@ def for_inference(model: GPEN, dtype: torch.dtype = torch.float32) -> GPEN:
     fold_batch_norm(model)
     fold_gains(model)
     cast_convs(model, dtype)
-    return model.to(memory_format=torch.channels_last)
+    model.to(memory_format=torch.channels_last)
+    for conv in model.synthesis.convs:
+        assert isinstance(conv, StyledConv)
+        conv.lay_out()
+    return model

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from gpenvideo.gpen import ops
 
-__all__ = ["ConvLayer", "Equalized", "EqualLinear", "StyledConv", "ToRGB", "cast_convs", "fold_gains"]
+__all__ = ["ConvLayer", "EqualLinear", "Equalized", "StyledConv", "ToRGB", "cast_convs", "fold_gains"]
 
 
 class Equalized(nn.Module):
@@ -137,6 +137,12 @@ class StyledConv(Equalized):
         super().fold()
         self.power = self.weight.float().square().sum(dim=(2, 3))
 
+    def lay_out(self) -> None:
+        """Store an up-sampling weight as the transposed convolution reads it, or each call copies it."""
+        if self.upsample:
+            transposed = self.weight.data.transpose(0, 1).contiguous(memory_format=torch.channels_last)
+            self.weight.data = transposed.transpose(0, 1)
+
     def forward(self, x: Tensor, w: Tensor, skip: Tensor) -> Tensor:
         weight = self.scaled_weight()
         power = weight.float().square().sum(dim=(2, 3)) if self.power is None else self.power
@@ -171,7 +177,8 @@ class ToRGB(Equalized):
         peak = weight.abs().amax(dim=(1, 2), keepdim=True).clamp_min(1e-8)
         pixels = x.permute(0, 2, 3, 1).flatten(1, 2)  # a view in channels_last
         rgb = torch.bmm(pixels, (weight / peak).to(x.dtype).transpose(1, 2)).float() * peak
-        return (rgb + self.scaled_bias().float()).view(n, height, width, 3).permute(0, 3, 1, 2)
+        image: Tensor = rgb + self.scaled_bias().float()
+        return image.view(n, height, width, 3).permute(0, 3, 1, 2)
 
 
 def fold_gains(model: nn.Module) -> None:

@@ -22,6 +22,7 @@ __all__ = [
     "from_published",
     "generator_names",
     "listed",
+    "published_shape",
     "to_published",
 ]
 
@@ -86,7 +87,10 @@ def _filter_names(config: GPENConfig) -> list[str]:
     stages = range(1, int(math.log2(config.input_size_px)) - 1)
     names = [f"ecd{stage}.0.0.kernel" for stage in stages]
     for index in range(config.levels - 1):
-        names += [f"generator.convs.{2 * index}.conv.blur.kernel", f"generator.to_rgbs.{index}.upsample.kernel"]
+        names += [
+            f"generator.convs.{2 * index}.conv.blur.kernel",
+            f"generator.to_rgbs.{index}.upsample.kernel",
+        ]
     return names
 
 
@@ -95,7 +99,7 @@ def _low_pass(gain: float) -> Tensor:
     return torch.outer(taps, taps) * (gain / 64.0)
 
 
-def _published_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+def published_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape that the published file gives our parameter `name`."""
     if re.fullmatch(r"synthesis\.convs\.\d+\.weight", name):
         return (1, *shape)
@@ -104,7 +108,9 @@ def _published_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape
 
 
-def from_published(state: Mapping[str, Tensor], names: Mapping[str, str], shapes: Shapes) -> dict[str, Tensor]:
+def from_published(
+    state: Mapping[str, Tensor], names: Mapping[str, str], shapes: Shapes
+) -> dict[str, Tensor]:
     """A published state dict under our names and in our `shapes`, strictly; tensors are views.
 
     Raises CheckpointError, which lists the missing and unexpected keys, or names the wrong shape.
@@ -121,7 +127,7 @@ def from_published(state: Mapping[str, Tensor], names: Mapping[str, str], shapes
             raise CheckpointError(f"{key} is not the [1, 3, 3, 1] low-pass filter that every known GPEN has")
     ours = {}
     for name, published in names.items():
-        tensor, expected = state[published], _published_shape(name, shapes[name])
+        tensor, expected = state[published], published_shape(name, shapes[name])
         if tuple(tensor.shape) != expected:
             raise CheckpointError(f"{published} has shape {tuple(tensor.shape)}, expected {expected}")
         ours[name] = tensor.reshape(shapes[name])
@@ -131,7 +137,7 @@ def from_published(state: Mapping[str, Tensor], names: Mapping[str, str], shapes
 def to_published(state: Mapping[str, Tensor], config: GPENConfig) -> dict[str, Tensor]:
     """Our state dict of the strided network in the published layout, low-pass buffers included."""
     published = {
-        theirs: state[ours].reshape(_published_shape(ours, tuple(state[ours].shape)))
+        theirs: state[ours].reshape(published_shape(ours, tuple(state[ours].shape)))
         for ours, theirs in generator_names(config).items()
     }
     for key in _filter_names(config):
@@ -160,7 +166,7 @@ def config_from_shapes(shapes: Shapes) -> GPENConfig:
         )
     except (KeyError, IndexError) as error:
         raise CheckpointError(
-            "it holds another network: a GPEN generator has ecd0..., final_linear and generator.* keys, this has "
+            "it holds another network: a GPEN has ecd0..., final_linear and generator.* keys, this has "
             + listed(keys=sorted(shapes))
         ) from error
     except ValueError as error:

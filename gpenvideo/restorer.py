@@ -1,0 +1,296 @@
+"""Restorers: batches of aligned faces in, restored faces out, at the precision the machine does best."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import warnings
+from collections.abc import Callable
+from os import PathLike
+from pathlib import Path
+from typing import Literal, Protocol, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gpenvideo import weights
+from gpenvideo.errors import DeviceError, FileMissing, OptionError
+from gpenvideo.faces.alignment import template
+from gpenvideo.gpen import GPEN, checkpoint
+from gpenvideo.gpen.generator import for_inference
+
+__all__ = ["DTYPES", "GPENRestorer", "Restorer", "automatic_dtype", "buckets", "is_suspect", "load"]
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+SELF_CHECK_DB = 35.0  # bf16 gives 45 to 60 dB on trained and random networks; broken kernels give 10 or less
+
+
+class Restorer(Protocol):
+    """What restores aligned faces.
+
+    `size_px` is the side of the crops it takes, `template` (5, 2) where it wants their landmarks in them, px,
+    and `max_batch` the most it takes through its network at once (a call may bring more).
+    """
+
+    @property
+    def size_px(self) -> int: ...
+
+    @property
+    def template(self) -> NDArray[np.float64]: ...
+
+    @property
+    def max_batch(self) -> int: ...
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """(N, 3, S, S) RGB in [-1, 1] -> (N, 3, S', S') float32, same range and device."""
+
+
+class GPENRestorer:
+    """A GPEN network ready to run.
+
+    Batches are padded to a few fixed sizes, so that a compiled network meets no new shapes. Reduced precision
+    is checked against float32 on one picture at the start, and given up with a warning when it fails; a
+    batch whose output is flat, saturated or not finite is done again in float32.
+
+    Args:
+        model: a loaded network; it is copied, not changed.
+        device: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:1".
+        dtype: "auto" (fp16 on CUDA, bf16 on a CPU that computes it, else fp32), "fp32", "fp16" or "bf16".
+        compile: run through torch.compile; the first call of each batch size then takes a while.
+        max_batch: the most faces a run of the network; a power of two.
+
+    Raises:
+        DeviceError: a device this machine does not have.
+        OptionError: another dtype or max_batch.
+    """
+
+    def __init__(
+        self,
+        model: GPEN,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        compile: bool = False,
+        max_batch: int = 8,
+    ) -> None:
+        if max_batch < 1 or max_batch & (max_batch - 1):
+            raise OptionError(f"max_batch must be a power of two, got {max_batch}")
+        self.config = model.config
+        self.device = _device(device)
+        self.dtype = _dtype(dtype, self.device)
+        self.max_batch = max_batch
+        self._source = model
+        self._exact: GPEN | None = None
+        if self.device.type == "cpu":
+            _keep_freed_memory()
+        if self.dtype != torch.float32:
+            self.dtype = self._checked(self.dtype)
+        self._network = self._copy(self.dtype)
+        self._run: Callable[[Tensor], Tensor] = self._network
+        if compile:
+            self._run = _compiled(self._network, self.device)
+
+    @property
+    def size_px(self) -> int:
+        """Side of the crops the network takes."""
+        return self.config.input_size_px
+
+    @property
+    def output_size_px(self) -> int:
+        """Side of the faces it gives."""
+        return self.config.output_size_px
+
+    @property
+    def template(self) -> NDArray[np.float64]:
+        """(5, 2) float64: where the landmarks of an aligned crop lie, px."""
+        return template(cast(Literal["gpen", "ffhq"], self.config.template), self.size_px)
+
+    def __repr__(self) -> str:
+        names = {dtype: name for name, dtype in DTYPES.items()}
+        return (
+            f"GPENRestorer({self.size_px} px to {self.output_size_px} px, "
+            f"{names[self.dtype]} on {self.device}, {self.config.layout} layout, batches to {self.max_batch})"
+        )
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Restore aligned faces.
+
+        Args:
+            pixels: (N, 3, S, S) floating-point RGB in [-1, 1], any device; S is `size_px`.
+
+        Returns:
+            (N, 3, S', S') float32 RGB in [-1, 1] on the device of `pixels`; S' is `output_size_px`.
+
+        Raises:
+            OptionError: another shape or dtype.
+        """
+        expected = (3, self.size_px, self.size_px)
+        if pixels.ndim != 4 or tuple(pixels.shape[1:]) != expected or not pixels.is_floating_point():
+            raise OptionError(
+                f"aligned faces are (N, 3, {self.size_px}, {self.size_px}) floating point, "
+                f"got {tuple(pixels.shape)} {pixels.dtype}"
+            )
+        home = pixels.device
+        if not len(pixels):
+            return torch.empty(0, 3, self.output_size_px, self.output_size_px, device=home)
+        done = []
+        with torch.inference_mode():
+            for chunk in torch.split(pixels, self.max_batch):
+                x = chunk.to(self.device, torch.float32)
+                y = self._padded(x)
+                if self.dtype != torch.float32 and is_suspect(y):
+                    y = self._exactly(x)
+                done.append(y.clamp(-1.0, 1.0).to(home))
+        return torch.cat(done) if len(done) > 1 else done[0]
+
+    def warm_up(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """Run every batch size once, so that later calls meet a network that is compiled and in memory."""
+        sizes = buckets(self.max_batch)
+        for index, size in enumerate(sizes):
+            self(torch.zeros(size, 3, self.size_px, self.size_px))
+            if progress:
+                progress(index + 1, len(sizes))
+
+    def _padded(self, x: Tensor) -> Tensor:
+        n = x.shape[0]
+        size = min(b for b in buckets(self.max_batch) if b >= n)
+        padded = x if size == n else torch.cat((x, x[-1:].expand(size - n, -1, -1, -1)))
+        y: Tensor = self._run(padded.contiguous(memory_format=torch.channels_last))
+        return y[:n].clone()
+
+    def _exactly(self, x: Tensor) -> Tensor:
+        if self._exact is None:
+            self._exact = self._copy(torch.float32)
+        y: Tensor = self._exact(x)
+        return y
+
+    def _copy(self, dtype: torch.dtype) -> GPEN:
+        return for_inference(self._source, dtype).to(self.device)
+
+    def _checked(self, dtype: torch.dtype) -> torch.dtype:
+        """`dtype` if it restores one picture as float32 does, else float32."""
+        x = _test_picture(self.size_px).to(self.device)
+        with torch.inference_mode():
+            exact, reduced = self._copy(torch.float32)(x), self._copy(dtype)(x)
+        span = (exact.amax() - exact.amin()).clamp_min(1e-6)
+        noise = (exact - reduced).square().mean().sqrt() / span
+        agreement_db = -20 * torch.log10(noise.clamp_min(1e-9)).item() if torch.isfinite(noise) else -np.inf
+        if agreement_db >= SELF_CHECK_DB:
+            return dtype
+        warnings.warn(
+            f"{dtype} on {self.device} agrees with float32 to {agreement_db:.0f} dB only: float32 is used",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+        return torch.float32
+
+
+def load(
+    path: str | PathLike[str] | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    *,
+    compile: bool = False,
+    max_batch: int = 8,
+) -> GPENRestorer:
+    """A restorer from a checkpoint: a path, a name of the manifest, or None for the default weights.
+
+    The alignment template is the checkpoint's own; a published file has none and gets its manifest entry's.
+
+    Raises FileError, CheckpointError, DeviceError, OptionError: see `checkpoint.load` and `GPENRestorer`.
+    """
+    file = weights.find(path) if path is not None else _default()
+    model = checkpoint.load(file)
+    return GPENRestorer(model, device=device, dtype=dtype, compile=compile, max_batch=max_batch)
+
+
+def _default() -> Path:
+    for entry in weights.read_manifest().values():
+        if entry.shipped and entry.kind == "restorer":
+            return weights.find(entry.name)
+    raise FileMissing(
+        "no default restorer ships with this version: name a checkpoint, see `gpenvideo weights list`"
+    )
+
+
+def buckets(max_batch: int) -> list[int]:
+    """The batch sizes a network is run at: 1, 2, 4, ..., `max_batch`."""
+    return [1 << i for i in range(max_batch.bit_length())]
+
+
+def is_suspect(y: Tensor) -> bool:
+    """Does a batch (N, 3, S, S) look like overflow: not finite, flat, or nearly all beyond the range?"""
+    flat = y.float().flatten(1)
+    finite = torch.isfinite(flat).all()
+    varied = flat.std(dim=1).amin() > 1e-3
+    within = (flat.abs() <= 1.0).float().mean(dim=1).amin() > 0.1
+    return not bool(finite & varied & within)
+
+
+def _test_picture(size_px: int) -> Tensor:
+    """A smooth, colourful (1, 3, S, S) picture in [-1, 1], the same on every machine."""
+    axis = torch.linspace(-1, 1, size_px)
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    waves = [torch.sin(3 * x + y), torch.cos(5 * y - 2 * x), torch.sin(8 * x * y + 1)]
+    return 0.8 * torch.stack(waves)[None]
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise OptionError(f"{name!r} is no device: say auto, cpu, cuda or cuda:1") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        found = torch.cuda.device_count()
+        raise DeviceError(
+            f"{name} was asked for, but this machine has {found} CUDA devices; say --device cpu"
+        )
+    if device.type not in ("cpu", "cuda"):
+        raise OptionError(f"{name!r} is no device gpenvideo runs on: say auto, cpu or cuda")
+    return device
+
+
+def _dtype(name: str, device: torch.device) -> torch.dtype:
+    if name == "auto":
+        if device.type == "cuda":
+            return torch.float16
+        return torch.bfloat16 if _cpu_computes_bf16() else torch.float32
+    try:
+        return DTYPES[name]
+    except KeyError:
+        raise OptionError(f"{name!r} is no precision: say auto, {', '.join(DTYPES)}") from None
+
+
+def automatic_dtype(device: str) -> str:
+    """The precision that "auto" means on `device`: "fp32", "fp16" or "bf16"."""
+    chosen = _dtype("auto", torch.device(device))
+    return next(name for name, dtype in DTYPES.items() if dtype == chosen)
+
+
+def _cpu_computes_bf16() -> bool:
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc keep freed memory for the next face instead of handing it back to the system.
+
+    A layer's output is some tens of megabytes; returned to the kernel after each layer, it comes back page
+    by page, which at 512 px takes longer than the convolutions. Elsewhere than on glibc nothing is done.
+    """
+    if platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":
+        return
+    libc = ctypes.CDLL(None)
+    mmap_max, trim_threshold = -4, -1  # malloc.h
+    libc.mallopt(mmap_max, 0)
+    libc.mallopt(trim_threshold, 2**31 - 1)
+
+
+def _compiled(network: GPEN, device: torch.device) -> Callable[[Tensor], Tensor]:
+    if device.type == "cpu":  # freezing packs the weights once, which else happens on every call
+        return torch.compile(network, fullgraph=True, dynamic=False, options={"freezing": True})
+    return torch.compile(network, fullgraph=True, dynamic=False)

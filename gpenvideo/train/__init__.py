@@ -1,0 +1,1 @@
+"""Training: data, losses, the loop, and growing a network to the next resolution."""
