@@ -25,11 +25,11 @@ def main() -> None:
     try:
         restorer = gpenvideo.load(options.model_path)
         if options.size not in (None, restorer.size_px):
-            raise gpenvideo.OptionError(f"the checkpoint is of size {restorer.size_px}: say --size {restorer.size_px}")
+            raise gpenvideo.OptionError(f"the checkpoint is of another size: --size {restorer.size_px}")
         detector = gpenvideo.RetinaFaceDetector(options.detector) if options.detector else default_detector()
-        if not options.face_align:
-            check_aligned(read_picture(options.input).rgb, restorer, detector)
         aligned = not options.face_align
+        if aligned:
+            check_aligned(read_picture(options.input).rgb, restorer, detector)
         gpenvideo.restore_picture(options.input, options.output, restorer, aligned=aligned, detector=detector)
     except gpenvideo.GpenvideoError as error:
         sys.exit(f"run_gpen: {error}")

@@ -168,7 +168,7 @@ def weights_list(as_json: Json = False) -> None:
     for entry in entries:
         size = f"{entry.bytes / 1e6:.1f} MB" if entry.bytes else "?"
         here = "ships" if entry.shipped else "yes" if located(entry) else "no"
-        licence = f"{'NON-COMMERCIAL: ' if entry.non_commercial else ''}{entry.licence}"
+        licence = "NON-COMMERCIAL" if entry.non_commercial else entry.licence
         table.add_row(entry.name, entry.kind, size, here, licence, entry.advice)
     Console().print(table)
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from gpenvideo.errors import FileError, GpenvideoError, MediaError, OptionError, file_error
+from gpenvideo.errors import FileError, MediaError, OptionError, file_error
 
 __all__ = ["SUFFIXES", "Picture", "Pixels", "as_uint8", "check_suffix", "read_picture", "write_picture"]
 
@@ -62,12 +62,12 @@ def read_picture(path: str | PathLike[str]) -> Picture:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the size is checked below
             image = Image.open(io.BytesIO(data))
         if image.width * image.height > MOST_PIXELS:
-            raise MediaError(f"{image.width}x{image.height} px is more than gpenvideo takes", path=path)
+            raise MediaError(f"{image.width}x{image.height} px is more than gpenvideo takes")
         if getattr(image, "n_frames", 1) > 1:
-            raise MediaError("it holds several pictures; restore it as a video", path=path)
+            raise MediaError("it holds several pictures; restore it as a video")
         return _decoded(image, data)
-    except GpenvideoError:
-        raise
+    except MediaError as error:
+        raise MediaError(error.message, path=path) from error
     except UnidentifiedImageError as error:
         raise MediaError("it is no picture that gpenvideo can read", path=path) from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, cv2.error) as error:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
+import shutil
 import warnings
 from collections.abc import Callable
 from os import PathLike
@@ -292,5 +294,7 @@ def _keep_freed_memory() -> None:
 
 def _compiled(network: GPEN, device: torch.device) -> Callable[[Tensor], Tensor]:
     if device.type == "cpu":  # freezing packs the weights once, which else happens on every call
+        if shutil.which(os.environ.get("CXX", "g++")) is None:
+            raise DeviceError("compiling for a CPU needs a C++ compiler: install g++, or leave compile out")
         return torch.compile(network, fullgraph=True, dynamic=False, options={"freezing": True})
     return torch.compile(network, fullgraph=True, dynamic=False)

@@ -17,7 +17,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from gpenvideo.errors import DownloadError, FileMissing, OptionError, file_error
+from gpenvideo.errors import DownloadError, FileError, FileMissing, OptionError, file_error
 
 if TYPE_CHECKING:
     from requests import Session
@@ -147,11 +147,13 @@ def find(name_or_path: str | PathLike[str]) -> Path:
 
     A name is one of the manifest or of any file in the two folders, with or without its extension; without
     one, the manifest's own file comes first, then the extensions in the order of SUFFIXES.
-    Raises FileMissing with the names that are known. Nothing is downloaded or verified.
+    Raises FileMissing with the names that are known, FileError for a folder. Nothing is downloaded or verified.
     """
     name = os.fspath(name_or_path)
     if os.path.isfile(name):
         return Path(name)
+    if os.path.isdir(name):
+        raise FileError("it is a folder; name a weights file", path=name)
     known = read_manifest()
     suffix = next((suffix for suffix in SUFFIXES if name.endswith(suffix)), "")
     stem = name.removesuffix(suffix)

@@ -24,9 +24,19 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def ffprobe() -> str:
     """The path of ffprobe; a missing tool is a skip, or a failure where GPENVIDEO_REQUIRE_TOOLS=1."""
-    found = shutil.which("ffprobe")
+    return _tool("ffprobe", "ffmpeg")
+
+
+@pytest.fixture(scope="session")
+def cxx() -> str:
+    """The C++ compiler that torch.compile needs on a CPU; treated as `ffprobe` is."""
+    return _tool(os.environ.get("CXX", "g++"), "g++")
+
+
+def _tool(name: str, package: str) -> str:
+    found = shutil.which(name)
     if found is None:
-        missing = "ffprobe is not installed (Debian package ffmpeg)"
+        missing = f"{name} is not installed (Debian package {package})"
         if os.environ.get("GPENVIDEO_REQUIRE_TOOLS") == "1":
             pytest.fail(missing)
         pytest.skip(missing)

@@ -111,7 +111,11 @@ def test_the_device_is_what_was_asked_for(model: GPEN) -> None:
 
 @pytest.mark.parametrize(
     ("options", "match"),
-    [({"dtype": "int8"}, "precision"), ({"max_batch": 3}, "power of two"), ({"max_batch": 0}, "power of two")],
+    [
+        ({"dtype": "int8"}, "precision"),
+        ({"max_batch": 3}, "power of two"),
+        ({"max_batch": 0}, "power of two"),
+    ],
 )
 def test_options_that_cannot_be_used(model: GPEN, options: dict[str, object], match: str) -> None:
     with pytest.raises(OptionError, match=match):
@@ -136,7 +140,7 @@ def test_warm_up_reports_every_batch_size(model: GPEN) -> None:
     assert buckets(8) == [1, 2, 4, 8]
 
 
-def test_compiled_equals_eager(model: GPEN) -> None:
+def test_compiled_equals_eager(model: GPEN, cxx: str) -> None:
     x = faces(2)
     eager = GPENRestorer(model, device="cpu", dtype="fp32", max_batch=2)
     with warnings.catch_warnings():

@@ -1,0 +1,5 @@
+"""`python -m gpenvideo`."""
+
+from gpenvideo.cli import main
+
+main()

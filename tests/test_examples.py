@@ -1,0 +1,81 @@
+"""The examples run as they stand, and stay short."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gpenvideo.faces.alignment import crop_from_frame, template
+from gpenvideo.gpen import GPEN, GPENConfig, checkpoint
+from gpenvideo.kernels.crop import crop
+from gpenvideo.picture import read_picture
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+LANDMARKS = [(202.1, 101.6), (247.8, 103.5), (223.9, 128.3), (201.2, 139.9), (244.0, 141.6)]
+
+
+@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
+def test_examples_stay_short_and_say_what_they_show(example: Path) -> None:
+    text = example.read_text()
+    assert text.startswith('"""')
+    assert text.count("\n") < 40
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random 128 px checkpoint, a portrait, and the portrait's aligned face."""
+    from skimage.data import astronaut
+
+    folder = tmp_path_factory.mktemp("files")
+    torch.manual_seed(0)
+    network = GPEN(GPENConfig(128, 128, (8, 8, 8, 8, 8, 8), style_dim=16, mapping_layers=2))
+    checkpoint.save(network, folder / "net.pth")
+    Image.fromarray(astronaut()).save(folder / "portrait.png")
+    face = crop(astronaut(), crop_from_frame(LANDMARKS, template("gpen", 256)), 256)
+    Image.fromarray(np.rint((face + 1) * 127.5).astype(np.uint8)).save(folder / "face.png")
+    Image.new("RGB", (200, 200), "teal").save(folder / "nobody.png")
+    return folder
+
+
+def run_gpen(shared: Path, files: Path, *options: str, source: str, size: int = 128) -> tuple[int, str, Path]:
+    output = files / f"restored-{source}"
+    output.unlink(missing_ok=True)
+    detector = shared / "data" / "weights" / "retinaface_mobilenet0.25_Final.pth"
+    command = [sys.executable, EXAMPLES / "run_gpen.py", "--input", files / source, "--output", output]
+    command += ["--model_path", files / "net.pth", "--size", str(size), "--detector", detector, *options]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return done.returncode, done.stderr, output
+
+
+def test_run_gpen_with_face_align(shared: Path, files: Path) -> None:
+    code, errors, output = run_gpen(shared, files, "--face_align", source="portrait.png")
+    assert (code, errors) == (0, "")
+    assert read_picture(output).rgb.shape == (512, 512, 3)
+
+
+def test_run_gpen_on_an_aligned_face(shared: Path, files: Path) -> None:
+    code, errors, output = run_gpen(shared, files, source="face.png")
+    assert (code, errors) == (0, "")
+    assert read_picture(output).rgb.shape == (128, 128, 3)
+
+
+@pytest.mark.parametrize("source", ["portrait.png", "nobody.png"])
+def test_run_gpen_refuses_what_is_no_aligned_face(shared: Path, files: Path, source: str) -> None:
+    code, errors, output = run_gpen(shared, files, source=source)
+    assert code != 0
+    assert "--face_align" in errors
+    assert errors.count("\n") == 1
+    assert not output.exists()
+
+
+def test_run_gpen_names_the_size_of_the_checkpoint(shared: Path, files: Path) -> None:
+    code, errors, output = run_gpen(shared, files, "--face_align", source="portrait.png", size=2048)
+    assert code != 0
+    assert "--size 128" in errors
+    assert not output.exists()
