@@ -10,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from gpenvideo.gpen.config import GPENConfig
-from gpenvideo.gpen.layers import ConvLayer, EqualLinear
+from gpenvideo.gpen.layers import ConvLayer, EqualLinear, gaussian
 
 __all__ = ["NormConv", "ResNetEncoder", "StridedEncoder", "fold_batch_norm"]
 
@@ -45,7 +45,8 @@ class NormConv(nn.Conv2d):
     ) -> None:
         super().__init__(in_channels, out_channels, kernel, stride, kernel // 2, bias=not batch_norm)
         self.norm = nn.BatchNorm2d(out_channels) if batch_norm else None
-        nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
+        std = math.sqrt(2.0 / (out_channels * kernel**2))  # He et al. 2015, by fan-out
+        self.weight.data = gaussian(*self.weight.shape, std=std)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from gpenvideo.gpen import ops
 from gpenvideo.gpen.config import GPENConfig
 from gpenvideo.gpen.encoder import ResNetEncoder, StridedEncoder, fold_batch_norm
-from gpenvideo.gpen.layers import EqualLinear, StyledConv, ToRGB, cast_convs, fold_gains
+from gpenvideo.gpen.layers import EqualLinear, StyledConv, ToRGB, cast_convs, fold_gains, gaussian
 
 __all__ = ["GPEN", "Mapping", "MlpMapper", "Synthesis", "for_inference"]
 
@@ -61,7 +61,7 @@ class Synthesis(nn.Module):
         super().__init__()
         channels, style_dim, concat = config.channels, config.style_dim, config.concat
         f = 2 if concat else 1
-        self.constant = nn.Parameter(torch.randn(1, channels[0], 4, 4))
+        self.constant = nn.Parameter(gaussian(1, channels[0], 4, 4))
         convs = [StyledConv(channels[0], channels[0], style_dim, upsample=False, concat=concat)]
         for below, here in itertools.pairwise(channels):
             convs.append(StyledConv(f * below, here, style_dim, upsample=True, concat=concat))

@@ -17,7 +17,25 @@ from torch import Tensor, nn
 
 from gpenvideo.gpen import ops
 
-__all__ = ["ConvLayer", "EqualLinear", "Equalized", "StyledConv", "ToRGB", "cast_convs", "fold_gains"]
+__all__ = [
+    "ConvLayer",
+    "EqualLinear",
+    "Equalized",
+    "StyledConv",
+    "ToRGB",
+    "cast_convs",
+    "fold_gains",
+    "gaussian",
+]
+
+
+def gaussian(*shape: int, std: float = 1.0) -> Tensor:
+    """A freshly drawn N(0, std²) tensor; only its shape on the meta device, where a file's weights come next.
+
+    (On that device torch's own draw imports its Python reference operators: a second and 150 MB.)
+    """
+    tensor = torch.empty(shape)
+    return tensor if tensor.is_meta else tensor.normal_(std=std)
 
 
 class Equalized(nn.Module):
@@ -66,7 +84,7 @@ class EqualLinear(Equalized):
         lr_mul: float = 1.0,
         activate: bool = False,
     ) -> None:
-        weight = torch.randn(out_features, in_features) / lr_mul
+        weight = gaussian(out_features, in_features, std=1.0 / lr_mul)
         bias = torch.full((out_features,), bias_init)
         gain = ops.SQRT2 if activate else 1.0  # leaky ReLU is positively homogeneous: its gain goes before it
         super().__init__(weight, bias, gain * lr_mul / math.sqrt(in_features), gain * lr_mul)
@@ -93,7 +111,7 @@ class ConvLayer(Equalized):
         downsample: bool = False,
         activate: bool = True,
     ) -> None:
-        weight = torch.randn(out_channels, in_channels, kernel, kernel)
+        weight = gaussian(out_channels, in_channels, kernel, kernel)
         bias = torch.zeros(out_channels) if activate else None
         gain = ops.SQRT2 if activate else 1.0
         super().__init__(weight, bias, gain / math.sqrt(in_channels * kernel**2), gain)
@@ -123,7 +141,7 @@ class StyledConv(Equalized):
     def __init__(
         self, in_channels: int, out_channels: int, style_dim: int, *, upsample: bool, concat: bool
     ) -> None:
-        weight = torch.randn(out_channels, in_channels, 3, 3)
+        weight = gaussian(out_channels, in_channels, 3, 3)
         bias = torch.zeros(out_channels * (2 if concat else 1))
         super().__init__(weight, bias, 1.0 / math.sqrt(in_channels * 9))
         self.modulation = EqualLinear(style_dim, in_channels, bias_init=1.0)
@@ -167,7 +185,7 @@ class ToRGB(Equalized):
     """
 
     def __init__(self, in_channels: int, style_dim: int) -> None:
-        weight = torch.randn(3, in_channels)
+        weight = gaussian(3, in_channels)
         super().__init__(weight, torch.zeros(3), 1.0 / math.sqrt(in_channels))
         self.modulation = EqualLinear(style_dim, in_channels, bias_init=1.0)
 
