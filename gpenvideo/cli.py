@@ -273,6 +273,26 @@ def weights_convert(
 
 
 @app.command()
+def demo(
+    output: Annotated[Path, typer.Option("--out", help="Where the pictures go.")] = Path("demo"),
+    device: Device = "auto",
+) -> None:
+    """Restore a real face, made as bad as old film, with the default weights."""
+    from gpenvideo.demo import run_demo
+    from gpenvideo.restorer import load
+    from gpenvideo.still import default_detector
+
+    restorer = load(device=device)
+    err.print(_described(restorer), highlight=False)
+    done = run_demo(output, restorer, default_detector())
+    gain = done.restored_db - done.degraded_db
+    out.print(f"{done.sheet}: degraded, restored, truth", markup=False, highlight=False)
+    out.print(
+        f"around the face: {done.degraded_db:.1f} dB before, {done.restored_db:.1f} dB after ({gain:+.1f})"
+    )
+
+
+@app.command()
 def info(as_json: Json = False) -> None:
     """Versions and devices: what a bug report needs."""
     import platform

@@ -147,7 +147,8 @@ def find(name_or_path: str | PathLike[str]) -> Path:
 
     A name is one of the manifest or of any file in the two folders, with or without its extension; without
     one, the manifest's own file comes first, then the extensions in the order of SUFFIXES.
-    Raises FileMissing with the names that are known, FileError for a folder. Nothing is downloaded or verified.
+    Raises FileMissing with the names that are known, FileError for a folder. Nothing is downloaded or
+    verified.
     """
     name = os.fspath(name_or_path)
     if os.path.isfile(name):

@@ -12,9 +12,16 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from gpenvideo.gpen import GPEN, Discriminator, channel_table
+from benchmarks.naive import NaiveGPEN
+from gpenvideo.gpen import GPEN, Discriminator, GPENConfig, channel_table
 from gpenvideo.gpen.generator import for_inference
-from gpenvideo.gpen.published import config_from_shapes, discriminator_names, from_published, generator_names
+from gpenvideo.gpen.published import (
+    config_from_shapes,
+    discriminator_names,
+    from_published,
+    generator_names,
+    to_published,
+)
 
 TOLERANCE = 2e-5
 RMS = {  # of the original computed wholly in that precision: gpen/README.md of the shared data
@@ -104,6 +111,72 @@ def test_reduced_precision_is_as_good_as_the_original_in_it(
     assert output.dtype == torch.float32
     rms = (output - tensors["output"]).square().mean().sqrt().item()
     assert 0 < rms <= 3 * RMS[name][dtype]
+
+
+@pytest.mark.parametrize("concat", [True, False])
+def test_a_naive_transcription_of_the_formulas_agrees(concat: bool) -> None:
+    """One weight a sample and zero insertion, against scaled activations and a depthwise low-pass."""
+    config = GPENConfig(64, 64, (24, 24, 16, 12, 8), style_dim=32, mapping_layers=3, concat=concat)
+    model = GPEN(config).eval().requires_grad_(False)
+    for parameter in model.parameters():
+        parameter.add_(0.2 * torch.randn_like(parameter))
+    naive = NaiveGPEN(config.channels, 32, 3, concat).eval()
+    naive.load_state_dict(to_published(model.state_dict(), config))
+    x = torch.rand(3, 3, 64, 64) * 2 - 1
+    close(model(x), naive(x).detach())
+    close(for_inference(model)(x), naive(x).detach())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("factor", [1e-4, 1e4])
+def test_styles_of_any_size_are_safe_in_half_precision(dtype: torch.dtype, factor: float) -> None:
+    config = GPENConfig(64, 64, (24, 24, 16, 12, 8), style_dim=32, mapping_layers=3)
+    model = GPEN(config).eval().requires_grad_(False)
+    for conv in model.synthesis.convs:  # demodulation takes the factor out again
+        conv.modulation.weight.mul_(factor)
+        conv.modulation.bias.mul_(factor)
+    x = torch.rand(2, 3, 64, 64) * 2 - 1
+    exact, reduced = model(x), for_inference(model, dtype)(x)
+    rms = (exact - reduced).square().mean().sqrt()
+    assert rms < 0.02 * exact.std()
+
+
+def test_noise_above_the_input_size_is_the_same_every_time() -> None:
+    config = GPENConfig(16, 64, (8, 8, 6, 4, 4), style_dim=16, mapping_layers=2)
+    torch.manual_seed(3)
+    model = GPEN(config).eval().requires_grad_(False)
+    for conv in model.synthesis.convs:
+        conv.skip_gain.fill_(0.5)
+    x = torch.rand(2, 3, 16, 16) * 2 - 1
+    y = model(x)
+    assert y.shape == (2, 3, 64, 64)
+    assert torch.equal(model(x), y)
+    close(model(x[1:]), y[1:])  # whatever the batch
+    again = GPEN(config).eval()
+    again.load_state_dict(model.state_dict())
+    assert torch.equal(again(x), y)
+    quiet = GPEN(config).eval()
+    quiet.load_state_dict(model.state_dict())
+    for conv in quiet.synthesis.convs[-4:]:
+        conv.skip_gain.data.zero_()
+    assert (quiet(x) - y).abs().max() > 1e-3  # the noise is really there
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        GPENConfig(32, 32, (8, 8, 6, 4), style_dim=16, mapping_layers=2),
+        GPENConfig(32, 32, (8, 8, 6, 4), style_dim=16, mapping_layers=2, concat=False),
+        GPENConfig(16, 32, (8, 8, 6, 4), style_dim=16, mapping_layers=2),
+        GPENConfig(32, 64, (8, 8, 6, 4, 4), 16, 2, encoder="resnet", encoder_width=4, residual=True),
+    ],
+    ids=["strided", "added", "enlarging", "v2"],
+)
+def test_torch_compile_traces_the_whole_network(config: GPENConfig) -> None:
+    model = for_inference(GPEN(config).eval())
+    traced = torch.compile(model, fullgraph=True, backend="eager")
+    x = torch.rand(2, 3, config.input_size_px, config.input_size_px) * 2 - 1
+    close(traced(x), model(x))
 
 
 @pytest.mark.parametrize("case", ["same", "resized"])

@@ -17,7 +17,8 @@ HEAVY = ("torch", "torchvision", "facexlib", "cupy", "av", "cv2", "ray", "scipy"
 ALLOWED = {  # what each part may import of ours; `errors` is open to all
     "__init__": {"errors", "face", "faces", "restorer", "still"},
     "__main__": {"cli"},
-    "cli": {"faces", "gpen", "picture", "restorer", "still", "weights", "degradation", "train"},
+    "cli": {"demo", "faces", "gpen", "picture", "restorer", "still", "weights", "degradation", "train"},
+    "demo": {"degradation", "faces", "picture", "restorer", "still"},
     "still": {"face", "faces", "kernels", "picture", "restorer", "weights"},
     "picture": set(),
     "train": {"gpen", "faces", "kernels", "degradation", "evaluate", "weights"},

@@ -108,10 +108,7 @@ def test_pictures_are_read_upright(tmp_path: Path, orientation: int, deep: bool)
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16"])
 def test_every_mode_people_have(tmp_path: Path, mode: str) -> None:
-    if mode == "I;16":
-        image = Image.fromarray(RGB16[..., 0])
-    else:
-        image = Image.fromarray(RGB8).convert(mode)
+    image = Image.fromarray(RGB16[..., 0]) if mode == "I;16" else Image.fromarray(RGB8).convert(mode)
     suffix = ".jpg" if mode in ("CMYK", "YCbCr") else ".png"
     buffer = io.BytesIO()
     image.save(buffer, "JPEG" if suffix == ".jpg" else "PNG")
