@@ -1,6 +1,6 @@
 """Restore one portrait with a GPEN checkpoint, on the command line that its model card gives.
 
-    python run_gpen.py --input old.jpg --output new.png --model_path GPEN-BFR-2048.pth --size 2048 --face_align
+    run_gpen.py --input old.jpg --output new.png --model_path GPEN-BFR-2048.pth --size 2048 --face_align
 
 Without --face_align the input must be an aligned face already; anything else is refused.
 """

@@ -62,6 +62,7 @@ def restore(
     detector: Annotated[str | None, typer.Option(help="RetinaFace weights: a path or a name.")] = None,
     aligned: Annotated[bool, typer.Option("--aligned", help="The pictures are aligned faces.")] = False,
     strength: Annotated[float, typer.Option(min=0, max=1, help="How much of the restored face.")] = 1.0,
+    template: Annotated[str | None, typer.Option(help="gpen or ffhq, if the weights do not say.")] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     compile: Annotated[bool, typer.Option("--compile", help="Faster after a slow start.")] = False,
@@ -77,7 +78,7 @@ def restore(
     found = None
     if not aligned:
         found = RetinaFaceDetector(find(detector)) if detector else default_detector()
-    restorer = load(weights, device, dtype, compile=compile)
+    restorer = load(weights, device, dtype, template=template, compile=compile)
     if not as_json:
         err.print(f"{_described(restorer)}", highlight=False)
     failures = 0

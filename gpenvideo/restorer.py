@@ -8,6 +8,7 @@ import platform
 import shutil
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Literal, Protocol, cast
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from gpenvideo import weights
 from gpenvideo.errors import DeviceError, FileMissing, OptionError
-from gpenvideo.faces.alignment import template
+from gpenvideo.faces import alignment
 from gpenvideo.gpen import GPEN, checkpoint
 from gpenvideo.gpen.generator import for_inference
 
@@ -107,7 +108,7 @@ class GPENRestorer:
     @property
     def template(self) -> NDArray[np.float64]:
         """(5, 2) float64: where the landmarks of an aligned crop lie, px."""
-        return template(cast(Literal["gpen", "ffhq"], self.config.template), self.size_px)
+        return alignment.template(cast(Literal["gpen", "ffhq"], self.config.template), self.size_px)
 
     def __repr__(self) -> str:
         names = {dtype: name for name, dtype in DTYPES.items()}
@@ -194,17 +195,27 @@ def load(
     device: str = "auto",
     dtype: str = "auto",
     *,
+    template: str | None = None,
     compile: bool = False,
     max_batch: int = 8,
 ) -> GPENRestorer:
     """A restorer from a checkpoint: a path, a name of the manifest, or None for the default weights.
 
-    The alignment template is the checkpoint's own; a published file has none and gets its manifest entry's.
+    `template` ("gpen" or "ffhq") is the alignment it was trained on. None takes the v2 checkpoint's own, a
+    published one's manifest entry's (by file name), else "gpen".
 
     Raises FileError, CheckpointError, DeviceError, OptionError: see `checkpoint.load` and `GPENRestorer`.
     """
     file = weights.find(path) if path is not None else _default()
     model = checkpoint.load(file)
+    if template is None and model.config.layout == "gpen":
+        entries = [entry for entry in weights.read_manifest().values() if entry.file == file.name]
+        template = entries[0].template if entries else None
+    if template is not None:
+        try:
+            model.config = replace(model.config, template=template)
+        except ValueError as error:
+            raise OptionError(str(error)) from error
     return GPENRestorer(model, device=device, dtype=dtype, compile=compile, max_batch=max_batch)
 
 

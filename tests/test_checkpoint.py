@@ -338,6 +338,22 @@ def test_bad_files_say_what_is_wrong(tmp_path: Path) -> None:
     refused("number.pth", "no state dict of tensors")
 
 
+@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="file permissions as Unix has them")
+def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
+    file = tmp_path / "net.pth"
+    checkpoint.save(make(CONFIGS[0]), file)
+    file.chmod(0)
+    user = os.geteuid()
+    if user == 0:  # root reads everything: be nobody for a moment
+        os.seteuid(65534)
+    try:
+        with pytest.raises(FileError, match="permission denied") as caught:
+            checkpoint.load(file)
+    finally:
+        os.seteuid(user)
+    one_line(caught.value, file)
+
+
 @pytest.mark.parametrize(
     ("change", "match"),
     [

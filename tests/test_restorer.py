@@ -158,6 +158,10 @@ def test_loading_by_path(model: GPEN, tmp_path: Path) -> None:
     torch.testing.assert_close(restorer(x), model(x).clamp(-1, 1).detach(), rtol=1e-4, atol=1e-4)
     with pytest.raises(FileMissing):
         gpenvideo.load(tmp_path / "other.pth")
+    closer = gpenvideo.load(tmp_path / "net.pth", device="cpu", dtype="fp32", template="ffhq")
+    assert np.array_equal(closer.template, template("ffhq", 32))
+    with pytest.raises(OptionError, match="template"):
+        gpenvideo.load(tmp_path / "net.pth", template="egyptian")
 
 
 @pytest.mark.cuda

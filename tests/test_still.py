@@ -289,6 +289,15 @@ def test_weights_list_names_what_is_not_free(tmp_path: Path) -> None:
     assert all(e["non_commercial"] for e in entries if e["name"].startswith("GPEN-BFR"))
 
 
+def test_a_licence_is_shown_before_anything_is_fetched(tmp_path: Path) -> None:
+    done = run("weights", "pull", "GPEN-BFR-256", "--offline", "--folder", tmp_path)
+    assert done.returncode == 2
+    licence, error = done.stderr.strip().splitlines()
+    assert "NON-COMMERCIAL" in licence
+    assert "offline" in error
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_info_is_for_a_bug_report() -> None:
     facts = json.loads(run("info", "--json").stdout)
     assert facts["torch"] == torch.__version__.split("+")[0] or facts["torch"] == torch.__version__
