@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import platform
 import shutil
 import warnings
 from collections.abc import Callable
@@ -23,6 +21,7 @@ from gpenvideo.errors import DeviceError, FileMissing, OptionError
 from gpenvideo.faces import alignment
 from gpenvideo.gpen import GPEN, checkpoint
 from gpenvideo.gpen.generator import for_inference
+from gpenvideo.gpen.memory import keep_freed_memory
 
 __all__ = ["DTYPES", "GPENRestorer", "Restorer", "automatic_dtype", "buckets", "is_suspect", "load"]
 
@@ -87,7 +86,7 @@ class GPENRestorer:
         self._source = model
         self._exact: GPEN | None = None
         if self.device.type == "cpu":
-            _keep_freed_memory()
+            keep_freed_memory()
         if self.dtype != torch.float32:
             self.dtype = self._checked(self.dtype)
         self._network = self._copy(self.dtype)
@@ -287,20 +286,6 @@ def automatic_dtype(device: str) -> str:
 def _cpu_computes_bf16() -> bool:
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-
-
-def _keep_freed_memory() -> None:
-    """Have glibc keep freed memory for the next face instead of handing it back to the system.
-
-    A layer's output is some tens of megabytes; returned to the kernel after each layer, it comes back page
-    by page, which at 512 px takes longer than the convolutions. Elsewhere than on glibc nothing is done.
-    """
-    if platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":
-        return
-    libc = ctypes.CDLL(None)
-    mmap_max, trim_threshold = -4, -1  # malloc.h
-    libc.mallopt(mmap_max, 0)
-    libc.mallopt(trim_threshold, 2**31 - 1)
 
 
 def _compiled(network: GPEN, device: torch.device) -> Callable[[Tensor], Tensor]:

@@ -107,6 +107,16 @@ class GPEN(nn.Module):
             self.encoder = ResNetEncoder(config, batch_norm=batch_norm)
             self.mapper = MlpMapper(config.style_dim, config.mapping_layers)
         self.synthesis = Synthesis(config)
+        if (
+            config.encoder == "resnet"
+        ):  # there are no noise weights to take over, as GPEN had: skips count at once
+            for conv in self.synthesis.convs:
+                assert isinstance(conv, StyledConv)
+                nn.init.ones_(conv.skip_gain)
+        if config.residual:  # training starts from the picture itself
+            for rgb in self.synthesis.to_rgbs:
+                assert isinstance(rgb, ToRGB)
+                nn.init.zeros_(rgb.weight)
         for index, noise in enumerate(self._noise()):
             self.register_buffer(f"noise_{index}", noise, persistent=False)
 

@@ -55,6 +55,7 @@ class TrainOptions:
     initial                state.pt of another run of the same network: its weights are where this one starts
     batch, steps           pictures a step, steps
     lr, late_lr, lr_drop_at   learning rates of Adam, and the part of the steps after which the second holds
+    equalized_lr           factor of the learning rate for weights with a runtime gain (StyleGAN's layers)
     betas, discriminator_betas   of Adam
     grad_clip              greatest norm of the generator's gradient; 0: not clipped
     ema_half_life          of the averaged weights, in pictures (Karras et al. 2018)
@@ -101,6 +102,7 @@ class TrainOptions:
     lr: float = 2e-4
     late_lr: float = 2e-5
     lr_drop_at: float = 0.8
+    equalized_lr: float = 1.0
     betas: tuple[float, float] = (0.9, 0.99)
     discriminator_betas: tuple[float, float] = (0.0, 0.99)
     grad_clip: float = 0.0

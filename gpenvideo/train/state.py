@@ -17,7 +17,7 @@ from gpenvideo.errors import CheckpointError, FileMissing, file_error
 from gpenvideo.gpen.config import channel_table
 from gpenvideo.gpen.discriminator import Discriminator
 from gpenvideo.gpen.generator import GPEN
-from gpenvideo.gpen.layers import ConvLayer, StyledConv
+from gpenvideo.gpen.layers import ConvLayer, Equalized, StyledConv
 from gpenvideo.train.options import TrainOptions
 
 __all__ = ["TrainState", "in_precision"]
@@ -63,7 +63,7 @@ class TrainState:
             step=0,
             model=model.train(),
             averaged=averaged,
-            optimizer=torch.optim.Adam(model.parameters(), options.lr, options.betas),
+            optimizer=torch.optim.Adam(_groups(model, options), options.lr, options.betas),
             discriminator=discriminator,
             discriminator_optimizer=None
             if discriminator is None
@@ -149,6 +149,19 @@ def without_gradients(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         model.requires_grad_(True)
+
+
+def _groups(model: GPEN, options: TrainOptions) -> list[dict[str, Any]]:
+    """The parameters by learning rate.
+
+    Those with a runtime gain are stored at unit variance, so a step of the same size changes them less, by
+    1/sqrt(fan-in), than the plain ones of the resnet encoder.
+    """
+    equalized = {id(module.weight) for module in model.modules() if isinstance(module, Equalized)}
+    return [
+        {"params": [p for p in model.parameters() if id(p) not in equalized], "lr_factor": 1.0},
+        {"params": [p for p in model.parameters() if id(p) in equalized], "lr_factor": options.equalized_lr},
+    ]
 
 
 def _read(path: Path, device: str) -> dict[str, Any]:

@@ -37,11 +37,11 @@ def ssim(pictures: Tensor, truth: Tensor) -> Tensor:
         x = F.conv2d(x, taps.view(1, 1, 1, 11).expand(channels, 1, 1, 11), groups=channels)
         return F.conv2d(x, taps.view(1, 1, 11, 1).expand(channels, 1, 11, 1), groups=channels)
 
-    a, b = pictures.clamp(-1, 1), truth
+    a, b = (pictures.clamp(-1, 1) + 1) / 2, (truth + 1) / 2  # it is not invariant to shifts
     mean_a, mean_b = mean(a), mean(b)
     variance_a, variance_b = mean(a * a) - mean_a**2, mean(b * b) - mean_b**2
     covariance = mean(a * b) - mean_a * mean_b
-    c1, c2 = (0.01 * 2) ** 2, (0.03 * 2) ** 2  # the range of the pixels is 2
+    c1, c2 = 0.01**2, 0.03**2
     likeness = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
     structure = (2 * covariance + c2) / (variance_a + variance_b + c2)
     return (likeness * structure).flatten(1).mean(dim=1)
