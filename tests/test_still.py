@@ -77,8 +77,9 @@ def test_a_restorer_that_changes_nothing_changes_nothing(
     assert result.dtype == image.dtype
     assert result.shape == image.shape
     unit = 257 if deep else 1
-    assert np.abs(result.astype(int) - image).mean() < 0.4 * unit  # re-sampling only
-    assert np.abs(result.astype(int) - image).max() < 30 * unit
+    difference = np.abs(result.astype(int) - image)
+    assert float(difference.mean()) < 0.4 * unit  # two bilinear warps, nothing else
+    assert float(np.quantile(difference, 0.99)) < 10 * unit
 
 
 def test_outside_the_mask_every_pixel_is_the_pictures_own(astronaut: NDArray[np.uint8]) -> None:
@@ -292,7 +293,7 @@ def test_weights_list_names_what_is_not_free(tmp_path: Path) -> None:
 def test_a_licence_is_shown_before_anything_is_fetched(tmp_path: Path) -> None:
     done = run("weights", "pull", "GPEN-BFR-256", "--offline", "--folder", tmp_path)
     assert done.returncode == 2
-    licence, error = done.stderr.strip().splitlines()
+    licence, error = [line for line in done.stderr.splitlines() if line]
     assert "NON-COMMERCIAL" in licence
     assert "offline" in error
     assert list(tmp_path.iterdir()) == []
