@@ -87,9 +87,10 @@ class GPENRestorer:
         self._exact: GPEN | None = None
         if self.device.type == "cpu":
             keep_freed_memory()
-        if self.dtype != torch.float32:
-            self.dtype = self._checked(self.dtype)
         self._network = self._copy(self.dtype)
+        if self.dtype != torch.float32 and not self._agrees_with_float32():
+            self.dtype = torch.float32
+            self._network = self._copy(torch.float32)
         self._run: Callable[[Tensor], Tensor] = self._network
         if compile:
             self._run = _compiled(self._network, self.device)
@@ -171,22 +172,22 @@ class GPENRestorer:
     def _copy(self, dtype: torch.dtype) -> GPEN:
         return for_inference(self._source, dtype).to(self.device)
 
-    def _checked(self, dtype: torch.dtype) -> torch.dtype:
-        """`dtype` if it restores one picture as float32 does, else float32."""
+    def _agrees_with_float32(self) -> bool:
+        """Does the network restore one picture as it does in float32? Warns if not."""
         x = _test_picture(self.size_px).to(self.device)
         with torch.inference_mode():
-            exact, reduced = self._copy(torch.float32)(x), self._copy(dtype)(x)
+            exact, reduced = self._copy(torch.float32)(x), self._network(x)
         span = (exact.amax() - exact.amin()).clamp_min(1e-6)
         noise = (exact - reduced).square().mean().sqrt() / span
         agreement_db = -20 * torch.log10(noise.clamp_min(1e-9)).item() if torch.isfinite(noise) else -np.inf
         if agreement_db >= SELF_CHECK_DB:
-            return dtype
+            return True
         warnings.warn(
-            f"{dtype} on {self.device} agrees with float32 to {agreement_db:.0f} dB only: float32 is used",
+            f"{self.dtype} on {self.device} agrees with float32 to {agreement_db:.0f} dB only: float32 is used",
             RuntimeWarning,
             stacklevel=3,
         )
-        return torch.float32
+        return False
 
 
 def load(
