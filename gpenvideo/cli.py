@@ -78,9 +78,12 @@ def restore(
     found = None
     if not aligned:
         found = RetinaFaceDetector(find(detector)) if detector else default_detector()
-    restorer = load(weights, device, dtype, template=template, compile=compile)
+    restorer = load(weights, device, dtype, template=template, compile=compile, max_batch=1 if compile else 8)
     if not as_json:
-        err.print(f"{_described(restorer)}", highlight=False)
+        err.print(_described(restorer), highlight=False)
+    if compile:
+        with err.status("compiling the network"):
+            restorer.warm_up()
     failures = 0
     for picture, target in _shown(pairs, "restoring", quiet=as_json):
         start = time.perf_counter()

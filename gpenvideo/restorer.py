@@ -183,7 +183,7 @@ class GPENRestorer:
         if agreement_db >= SELF_CHECK_DB:
             return True
         warnings.warn(
-            f"{self.dtype} on {self.device} agrees with float32 to {agreement_db:.0f} dB only: float32 is used",
+            f"{self.dtype} on {self.device} agrees with float32 to {agreement_db:.0f} dB only: float32 it is",
             RuntimeWarning,
             stacklevel=3,
         )

@@ -73,7 +73,7 @@ def test_a_network_that_breaks_in_half_precision_is_run_in_single(model: GPEN) -
     model.encoder.stages[0].weight.data.mul_(3e5)  # its features are beyond float16
     for stage in model.encoder.stages[1:2]:
         stage.weight.data.div_(3e5)
-    with pytest.warns(RuntimeWarning, match="float32 is used"):
+    with pytest.warns(RuntimeWarning, match="float32 it is"):
         restorer = GPENRestorer(model, device="cpu", dtype="fp16")
     assert restorer.dtype == torch.float32
     assert torch.isfinite(restorer(faces(1))).all()
