@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     )
     from gpenvideo.face import Face
     from gpenvideo.faces.detector import RetinaFaceDetector
+    from gpenvideo.picture import Picture
     from gpenvideo.restorer import GPENRestorer, Restorer, load
     from gpenvideo.still import restore_aligned, restore_image, restore_picture
 
@@ -43,6 +44,7 @@ __all__ = [
     "GpenvideoError",
     "MediaError",
     "OptionError",
+    "Picture",
     "Restorer",
     "RetinaFaceDetector",
     "load",
@@ -55,6 +57,7 @@ _HOMES = {
     "gpenvideo.errors": [name for name in __all__ if name.endswith(("Error", "Missing"))],
     "gpenvideo.face": ["Face"],
     "gpenvideo.faces.detector": ["RetinaFaceDetector"],
+    "gpenvideo.picture": ["Picture"],
     "gpenvideo.restorer": ["GPENRestorer", "Restorer", "load"],
     "gpenvideo.still": ["restore_aligned", "restore_image", "restore_picture"],
 }

@@ -38,15 +38,34 @@ Dtype = Annotated[str, typer.Option(help="auto, fp32, fp16 or bf16.")]
 
 def main() -> None:
     """Run the command line; one clear line and exit code 2 for whatever a person can put right."""
-    warnings.showwarning = _show_warning
     try:
-        app()
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            app()
     except GpenvideoError as error:
         err.print(f"gpenvideo: {error}", style="red", markup=False, highlight=False)
         sys.exit(2)
     except KeyboardInterrupt:
         err.print("stopped")
         sys.exit(130)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        out.print(version("gpenvideo"), highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="The version, and no more."),
+    ] = False,
+) -> None:
+    """Restore faces in film, video and photographs."""
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:

@@ -43,6 +43,15 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_restore_portrait(files: Path) -> None:
+    example = EXAMPLES / "restore_portrait.py"
+    command = [sys.executable, example, files / "portrait.png", files / "restored.png"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("1 of 1 faces")
+    assert (read_picture(files / "restored.png").rgb != read_picture(files / "portrait.png").rgb).any()
+
+
 def run_gpen(shared: Path, files: Path, *options: str, source: str, size: int = 128) -> tuple[int, str, Path]:
     output = files / f"restored-{source}"
     output.unlink(missing_ok=True)

@@ -15,7 +15,7 @@ PACKAGE = Path(gpenvideo.__file__).parent
 HEAVY = ("torch", "torchvision", "facexlib", "cupy", "av", "cv2", "ray", "scipy", "PIL")
 
 ALLOWED = {  # what each part may import of ours; `errors` is open to all
-    "__init__": {"errors", "face", "faces", "restorer", "still"},
+    "__init__": {"errors", "face", "faces", "picture", "restorer", "still"},
     "__main__": {"cli"},
     "cli": {"demo", "faces", "gpen", "picture", "restorer", "still", "weights", "degradation", "train"},
     "demo": {"degradation", "faces", "picture", "restorer", "still"},

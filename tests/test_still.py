@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gpenvideo import restore_aligned, restore_image, restore_picture
+from gpenvideo.cli import main
 from gpenvideo.errors import FaceError, OptionError
 from gpenvideo.face import Face
 from gpenvideo.faces.alignment import crop_from_frame, template
@@ -261,6 +262,48 @@ def test_what_a_person_can_put_right_is_one_line_and_exit_2(
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == [portrait]
+
+
+@pytest.mark.parametrize("bad", ["cut", "empty", "text", "code", "other", "nan", "folder", "missing"])
+@pytest.mark.parametrize("command", [["weights", "info"], ["weights", "convert"], ["restore"]], ids=" ".join)
+def test_bad_weights_are_one_line_and_exit_2(
+    bad: str,
+    command: list[str],
+    network: Path,
+    portrait: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = tmp_path / "bad.pth"
+    if bad == "cut":
+        file.write_bytes(network.read_bytes()[:5000])
+    elif bad == "empty":
+        file.touch()
+    elif bad == "text":
+        file.write_text("<html>404</html>")
+    elif bad == "code":
+        torch.save({"g_ema": subprocess.run}, file)
+    elif bad == "other":
+        torch.save({"conv.weight": torch.zeros(3)}, file)
+    elif bad == "nan":
+        state = torch.load(network, weights_only=True)
+        torch.save(state | {"generator.to_rgb1.bias": torch.full((1, 3, 1, 1), torch.nan)}, file)
+    elif bad == "folder":
+        file.mkdir()
+    rest: list[str | Path] = [file, tmp_path / "out.pth"] if command[-1] == "convert" else [file]
+    if command == ["restore"]:
+        rest = [portrait, "-o", tmp_path / "out.png", "--aligned", "--weights", file]
+    monkeypatch.setattr(sys, "argv", ["gpenvideo", *command, *map(str, rest)])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith(f"gpenvideo: {file}: ")
+    assert said.err.count("\n") == 1
+    assert not (tmp_path / "out.pth").exists()
+    assert not (tmp_path / "out.png").exists()
 
 
 def _fill(argument: str, places: dict[str, str]) -> str:
