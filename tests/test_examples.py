@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from gpenvideo.faces.alignment import crop_from_frame, template
 from gpenvideo.gpen import GPEN, GPENConfig, checkpoint
 from gpenvideo.kernels.crop import crop
 from gpenvideo.picture import read_picture
+from gpenvideo.weights import read_manifest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 LANDMARKS = [(202.1, 101.6), (247.8, 103.5), (223.9, 128.3), (201.2, 139.9), (244.0, 141.6)]
@@ -43,10 +45,15 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_restore_portrait(files: Path) -> None:
+def test_restore_portrait(shared: Path, files: Path, tmp_path: Path) -> None:
+    (tmp_path / "weights").mkdir()  # the detector is in the user's cache
+    name = read_manifest()["RetinaFace-mobilenet0.25"].file
+    detector = shared / "data" / "weights" / "retinaface_mobilenet0.25_Final.pth"
+    (tmp_path / "weights" / name).write_bytes(detector.read_bytes())
     example = EXAMPLES / "restore_portrait.py"
-    command = [sys.executable, example, files / "portrait.png", files / "restored.png"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    command = [sys.executable, example, files / "portrait.png", files / "restored.png", files / "net.pth"]
+    environment = os.environ | {"GPENVIDEO_CACHE": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("1 of 1 faces")
     assert (read_picture(files / "restored.png").rgb != read_picture(files / "portrait.png").rgb).any()
