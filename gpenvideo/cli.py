@@ -310,9 +310,7 @@ def demo(
     done = run_demo(output, restorer, default_detector())
     gain = done.restored_db - done.degraded_db
     out.print(f"{done.sheet}: degraded, restored, truth", markup=False, highlight=False)
-    out.print(
-        f"around the face: {done.degraded_db:.1f} dB before, {done.restored_db:.1f} dB after ({gain:+.1f})"
-    )
+    out.print(f"the face: {done.degraded_db:.1f} dB before, {done.restored_db:.1f} dB after ({gain:+.1f})")
 
 
 @app.command()

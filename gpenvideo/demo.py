@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from gpenvideo.degradation import degrade, draw
+from gpenvideo.degradation import Degradation, degrade
 from gpenvideo.errors import DependencyError, file_error
+from gpenvideo.face import Face
 from gpenvideo.faces.detector import Detector
 from gpenvideo.picture import Picture, write_picture
 from gpenvideo.restorer import Restorer
@@ -19,7 +21,9 @@ from gpenvideo.still import restore_image
 
 __all__ = ["Demo", "run_demo"]
 
-SEED = 7
+BAD = Degradation(
+    blur_sigma_px=0.8, down_scale=2.5, up_filter="bicubic", noise_levels=9.0, jpeg_quality=45
+)  # a face of some 40 px, soft, noisy and compressed
 
 
 @dataclass(frozen=True)
@@ -28,12 +32,12 @@ class Demo:
 
     sheet: Path
     degraded_db: float
-    """PSNR of the face's surroundings in the degraded picture, dB."""
+    """PSNR of the degraded picture's face, dB."""
     restored_db: float
     """The same after restoring."""
 
 
-def run_demo(out: str | PathLike[str], restorer: Restorer, detector: Detector, *, seed: int = SEED) -> Demo:
+def run_demo(out: str | PathLike[str], restorer: Restorer, detector: Detector, *, seed: int = 0) -> Demo:
     """Degrade a public-domain portrait (scikit-image's astronaut, NASA), restore it, and write both.
 
     Writes degraded.png, restored.png, truth.png and before-after.png (the three faces side by side) to the
@@ -52,19 +56,27 @@ def run_demo(out: str | PathLike[str], restorer: Restorer, detector: Detector, *
         raise file_error(error, folder, "write") from error
     truth: NDArray[np.uint8] = np.asarray(astronaut(), dtype=np.uint8)  # type: ignore[no-untyped-call]
     random = np.random.default_rng(seed)
-    degraded = degrade(truth, draw(random, colour=False), random)
+    degraded = degrade(truth, BAD, random)
     restored = restore_image(degraded, restorer, detector=detector)
     face = detector([truth])[0][0]
-    left, top, right, bottom = face.box
-    centre, half = np.array([left + right, top + bottom]) / 2, 0.9 * max(right - left, bottom - top)
-    low, high = np.clip([centre - half, centre + half], 0, truth.shape[0]).astype(int)
-    window = (slice(low[1], high[1]), slice(low[0], high[0]))
     pictures = {"degraded": degraded, "restored": restored, "truth": truth}
     for name, pixels in pictures.items():
         write_picture(Picture(pixels), folder / f"{name}.png")
+    head, inner = _window(face, truth.shape[0], 0.9), _window(face, truth.shape[0], 0.5)
+    shown = np.concatenate([p[head] for p in pictures.values()], axis=1)
     sheet = folder / "before-after.png"
-    write_picture(Picture(np.concatenate([p[window] for p in pictures.values()], axis=1)), sheet)
-    return Demo(sheet, _psnr_db(degraded[window], truth[window]), _psnr_db(restored[window], truth[window]))
+    enlarged = cv2.resize(shown, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
+    write_picture(Picture(np.asarray(enlarged)), sheet)
+    return Demo(sheet, _psnr_db(degraded[inner], truth[inner]), _psnr_db(restored[inner], truth[inner]))
+
+
+def _window(face: Face, side: int, reach: float) -> tuple[slice, slice]:
+    """The rows and columns within `reach` box heights of a face's middle."""
+    left, top, right, bottom = face.box.tolist()
+    half = reach * (bottom - top)
+    middle = (top + bottom) / 2, (left + right) / 2
+    rows, columns = (slice(int(max(0, m - half)), int(min(side, m + half))) for m in middle)
+    return rows, columns
 
 
 def _psnr_db(a: NDArray[np.generic], b: NDArray[np.uint8]) -> float:

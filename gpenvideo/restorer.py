@@ -285,8 +285,10 @@ def automatic_dtype(device: str) -> str:
 
 
 def _cpu_computes_bf16() -> bool:
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    if hasattr(torch.cpu, "get_capabilities"):
+        capabilities = torch.cpu.get_capabilities()
+        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()  # before torch 2.12
 
 
 def _compiled(network: GPEN, device: torch.device) -> Callable[[Tensor], Tensor]:

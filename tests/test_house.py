@@ -18,7 +18,7 @@ ALLOWED = {  # what each part may import of ours; `errors` is open to all
     "__init__": {"errors", "face", "faces", "picture", "restorer", "still"},
     "__main__": {"cli"},
     "cli": {"demo", "faces", "gpen", "picture", "restorer", "still", "weights", "degradation", "train"},
-    "demo": {"degradation", "faces", "picture", "restorer", "still"},
+    "demo": {"degradation", "face", "faces", "picture", "restorer", "still"},
     "still": {"face", "faces", "kernels", "picture", "restorer", "weights"},
     "picture": set(),
     "train": {"gpen", "faces", "kernels", "degradation", "evaluate", "weights"},
