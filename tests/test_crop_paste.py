@@ -268,3 +268,12 @@ def test_arguments_of_another_kind_are_refused() -> None:
         paste(picture, noise(32).astype(float), ones(32), matrix)  # type: ignore[arg-type]
     with pytest.raises(OptionError, match="one shape"):
         match_colour(noise(32), noise(16), ones(32))
+
+
+def test_a_grey_crop_gives_a_grey_face() -> None:
+    grey = np.repeat(noise(32)[..., :1], 3, axis=2)
+    matched = match_colour(noise(32, 1), grey, ones(32))
+    assert np.ptp(matched, axis=2).max() < 1e-6
+    assert np.ptp(matched[..., 0]) > 0.5  # the restored face's detail is there
+    coloured = grey + np.array([0.1, 0.0, -0.1], dtype=np.float32)
+    assert np.ptp(match_colour(noise(32, 1), coloured, ones(32)), axis=2).max() > 0.1

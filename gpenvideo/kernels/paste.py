@@ -14,6 +14,9 @@ from gpenvideo.kernels.crop import Matrix, Picture, Pixels, bounds, check_pictur
 
 __all__ = ["match_colour", "paste", "paste_all"]
 
+GREY_WITHIN = 2 * 2 / 255  # of the range of 2
+LUMA = np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)
+
 P = TypeVar("P", NDArray[np.uint8], NDArray[np.uint16], Picture)
 
 
@@ -64,7 +67,8 @@ def match_colour(restored: Pixels, crop: Pixels, mask: Pixels) -> Pixels:
     """The restored face with the colour and light of the crop it was made from, so that no patch shows.
 
     Inside the mask, the difference of the two as seen on a grid of 16 x 16 and smoothed is added: broad
-    colour and shading become the crop's, and detail stays the restored face's.
+    colour and shading become the crop's, and detail stays the restored face's. A crop without colour (grey to
+    within two levels of 255) gives a face without colour, of the restored face's luma (BT.709).
 
     Args:
         restored, crop: (S, S, 3) float32 RGB in [-1, 1].
@@ -78,6 +82,9 @@ def match_colour(restored: Pixels, crop: Pixels, mask: Pixels) -> Pixels:
         raise OptionError(
             f"the restored face and its crop have one shape, got {restored.shape}, {crop.shape}"
         )
+    if (crop.max(axis=2) - crop.min(axis=2)).max() <= GREY_WITHIN:
+        restored = np.repeat((restored @ LUMA)[..., None], 3, axis=2)
+        crop = np.repeat(crop.mean(axis=2, keepdims=True), 3, axis=2)
     size = mask.shape[0]
     grid = min(16, size)
     weighted = np.dstack([(crop - restored) * mask[..., None], mask])

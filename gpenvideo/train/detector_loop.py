@@ -1,0 +1,244 @@
+"""Training a face detector: RetinaFace's mobilenet0.25 network, from random weights.
+
+    for stats in train_detector(scenes, "run", DetectorOptions(steps=9000)):
+        ...
+    export_detector("run/checkpoint.pth", "detector.safetensors")
+
+The losses are those of `gpenvideo.train.detector_losses`. A run is a function of its options and scenes;
+stopped and started again, it goes on with the losses it would have had.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from gpenvideo.errors import CheckpointError, OptionError, file_error
+from gpenvideo.faces.detector import MEAN_BGR, RetinaFace
+from gpenvideo.train.data import one_thread
+from gpenvideo.train.detector_data import Scene
+from gpenvideo.train.detector_losses import Batch, collate, detector_losses
+
+__all__ = ["DetectorOptions", "export_detector", "new_detector", "train_detector"]
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorOptions:
+    """What a run is, apart from its scenes.
+
+    steps           of the optimiser
+    sizes_px        sides of the scenes, one a step, in turn; multiples of 32
+    pixels_per_step how many pixels a step sees: scenes = pixels / side squared
+    lr, weight_decay  of AdamW; lr rises over `warmup_steps`, then falls to 0 along a cosine
+    ema             decay of the averaged weights, which are what is exported
+    max_grad_norm   longer gradients are shortened to this
+    bf16            autocast; faster where the processor has it
+    save_every      steps between checkpoints
+    workers         processes that make scenes; 0: this one does
+    seed            of the weights
+    """
+
+    steps: int = 9000
+    sizes_px: tuple[int, ...] = (256, 384, 256, 512)
+    pixels_per_step: int = 16 * 320 * 320
+    lr: float = 2e-3
+    weight_decay: float = 1e-4
+    warmup_steps: int = 300
+    ema: float = 0.998
+    max_grad_norm: float = 10.0
+    bf16: bool = False
+    save_every: int = 500
+    workers: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.save_every < 1 or not 0 <= self.ema < 1 or self.workers < 0:
+            raise OptionError(f"these options of a run make no sense: {self}")
+        if not self.sizes_px or any(side < 32 or side % 32 for side in self.sizes_px):
+            raise OptionError(f"sizes_px are multiples of 32, got {self.sizes_px}")
+
+    def scenes_at(self, step: int) -> list[tuple[int, int, int]]:
+        """The keys of a step's scenes: (step, item, size_px)."""
+        side = self.sizes_px[step % len(self.sizes_px)]
+        return [(step, item, side) for item in range(max(1, self.pixels_per_step // side**2))]
+
+    def lr_at(self, step: int) -> float:
+        """The learning rate of a step."""
+        rise = min(1.0, (step + 1) / max(1, self.warmup_steps))
+        return self.lr * rise * (0.5 + 0.5 * math.cos(math.pi * step / self.steps))
+
+
+def new_detector(seed: int) -> RetinaFace:
+    """The mobilenet0.25 network with random weights (He normal convolutions)."""
+    from facexlib.detection.retinaface_net import MobileNetV1
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = RetinaFace(MobileNetV1(), (64, 128, 256), 64)
+        for module in network.modules():
+            if isinstance(module, torch.nn.Conv2d) and module.bias is None:
+                torch.nn.init.kaiming_normal_(module.weight, mode="fan_out", a=0.1)
+    return network
+
+
+def train_detector(
+    scenes: Dataset[Scene],
+    out: str | os.PathLike[str],
+    options: DetectorOptions,
+    *,
+    device: str | torch.device = "cpu",
+) -> Iterator[dict[str, float]]:
+    """Train, or go on with the run in folder `out`; yields each step's losses when it is done.
+
+    The folder gets options.json, stats.jsonl (a line a step) and checkpoint.pth (weights, average, optimiser
+    and step; written whole or not at all).
+
+    Raises OptionError when `out` holds a run with other options, FileError when it cannot be written,
+    CheckpointError when its checkpoint is damaged.
+    """
+    folder, device = Path(out), torch.device(device)
+    checkpoint = folder / "checkpoint.pth"
+    _keep_options(folder, options)
+    network = new_detector(options.seed).to(device).to(memory_format=torch.channels_last)
+    average = {name: value.clone() for name, value in network.state_dict().items()}
+    optimiser = torch.optim.AdamW(network.parameters(), lr=options.lr, weight_decay=options.weight_decay)
+    start = _resume(checkpoint, network, average, optimiser)
+    _cut_stats(folder / "stats.jsonl", start)
+    loader = DataLoader(
+        scenes,
+        batch_sampler=[options.scenes_at(step) for step in range(start, options.steps)],
+        num_workers=options.workers,
+        collate_fn=collate,
+        worker_init_fn=one_thread,
+        prefetch_factor=6 if options.workers else None,
+    )
+    network.train()
+    with (folder / "stats.jsonl").open("a", encoding="utf-8") as stats_file:
+        for step, batch in enumerate(loader, start):
+            began = time.perf_counter()
+            for group in optimiser.param_groups:
+                group["lr"] = options.lr_at(step)
+            losses = _step(network, optimiser, batch, options)
+            decay = min(options.ema, (1 + step) / (10 + step))
+            _average(average, network.state_dict(), decay)
+            stats = {"step": step, "lr": options.lr_at(step), "s": time.perf_counter() - began, **losses}
+            stats_file.write(json.dumps(stats) + "\n")
+            stats_file.flush()
+            if (step + 1) % options.save_every == 0 or step + 1 == options.steps:
+                parts = {"network": network.state_dict(), "average": average}
+                _save(parts | {"optimiser": optimiser.state_dict(), "step": step + 1}, checkpoint)
+            yield stats
+
+
+def export_detector(checkpoint: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
+    """Write the averaged weights of a run's checkpoint as float16 .safetensors, for `RetinaFaceDetector`.
+
+    Raises CheckpointError for a file that is no checkpoint of a run, FileError when a file cannot be read or
+    written.
+    """
+    average = _load(Path(checkpoint))["average"]
+    state = {name: value for name, value in average.items() if not name.endswith("num_batches_tracked")}
+    try:
+        save_file({name: value.half().contiguous() for name, value in state.items()}, path)
+    except OSError as error:
+        raise file_error(error, path, "write") from error
+
+
+def _step(
+    network: RetinaFace,
+    optimiser: torch.optim.Optimizer,
+    batch: Batch,
+    options: DetectorOptions,
+) -> dict[str, float]:
+    device = next(network.parameters()).device
+    batch = Batch(*(getattr(batch, name).to(device) for name in Batch.__slots__))
+    with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
+        outputs = network(_as_input(batch.pictures))
+    logits, box_codes, landmark_codes = (output.float() for output in outputs)
+    losses = detector_losses(logits, box_codes, landmark_codes, batch)
+    optimiser.zero_grad(set_to_none=True)
+    losses["total"].backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(network.parameters(), options.max_grad_norm)
+    optimiser.step()
+    return {name: float(value.detach()) for name, value in losses.items()}
+
+
+def _as_input(pictures: Tensor) -> Tensor:
+    """(N, H, W, 3) uint8 RGB to what a RetinaFace sees."""
+    bgr = pictures.permute(0, 3, 1, 2).flip(1).float()
+    mean = torch.tensor(MEAN_BGR, device=pictures.device).view(1, 3, 1, 1)
+    return (bgr - mean).contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def _average(average: dict[str, Tensor], state: dict[str, Tensor], decay: float) -> None:
+    for name, value in state.items():
+        if value.is_floating_point():
+            average[name].lerp_(value, 1 - decay)
+        else:
+            average[name].copy_(value)
+
+
+def _keep_options(folder: Path, options: DetectorOptions) -> None:
+    """Write options.json, or make sure that the run in the folder has the same."""
+    file, text = folder / "options.json", json.dumps(asdict(options), indent=1)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if file.exists() and file.read_text("utf-8") != text:
+            raise OptionError("this folder holds a run with other options; choose another", path=folder)
+        file.write_text(text, "utf-8")
+    except OSError as error:
+        raise file_error(error, file, "write") from error
+
+
+def _resume(
+    file: Path, network: RetinaFace, average: dict[str, Tensor], optimiser: torch.optim.Optimizer
+) -> int:
+    """The step to start at; everything is put back as it was before that step."""
+    if not file.exists():
+        return 0
+    state = _load(file)
+    network.load_state_dict(state["network"])
+    for name, value in state["average"].items():
+        average[name].copy_(value)
+    optimiser.load_state_dict(state["optimiser"])
+    return int(state["step"])
+
+
+def _load(file: Path) -> dict[str, Any]:
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise file_error(error, file, "read") from error
+    except Exception as error:  # what a damaged file makes the unpickler raise has no common base
+        raise CheckpointError("damaged, or not a checkpoint of a training run", path=file) from error
+    if not isinstance(state, dict) or not {"network", "average", "optimiser", "step"} <= set(state):
+        raise CheckpointError("not a checkpoint of a detector's training run", path=file)
+    return state
+
+
+def _save(state: dict[str, Any], file: Path) -> None:
+    beside = file.with_suffix(".part")
+    try:
+        torch.save(state, beside)
+        beside.replace(file)
+    except OSError as error:
+        raise file_error(error, file, "write") from error
+
+
+def _cut_stats(file: Path, steps: int) -> None:
+    """Drop the lines of steps that will be done again."""
+    if file.exists():
+        lines = file.read_text("utf-8").splitlines(keepends=True)
+        file.write_text("".join(lines[:steps]), "utf-8")
