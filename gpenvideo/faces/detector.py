@@ -231,6 +231,7 @@ class RetinaFace(nn.Module):
         return fill(network, state, path)
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Pictures -> face logits, box codes and landmark codes, as the class says."""
         features = [pictures]
         for stage in self.body:
             features.append(stage(features[-1]))

@@ -118,6 +118,7 @@ class ConvLayer(Equalized):
         self.downsample = downsample
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, in, H, W) of any floating dtype -> the class's output, in the dtype of the weight."""
         x = x.to(self.weight.dtype)
         weight = self.scaled_weight()
         bias = None if self.bias is None else self.scaled_bias().to(x.dtype)
@@ -162,6 +163,7 @@ class StyledConv(Equalized):
             self.weight.data = transposed.transpose(0, 1)
 
     def forward(self, x: Tensor, w: Tensor, skip: Tensor) -> Tensor:
+        """x (N, in, H, W), style vector w (N, D) float32, skip (N, out, H', W') -> (N, f·out, H', W')."""
         weight = self.scaled_weight()
         power = weight.float().square().sum(dim=(2, 3)) if self.power is None else self.power
         style = self.modulation(w)
@@ -190,6 +192,7 @@ class ToRGB(Equalized):
         self.modulation = EqualLinear(style_dim, in_channels, bias_init=1.0)
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        """x (N, in, H, W), style vector w (N, D) float32 -> (N, 3, H, W) float32."""
         n, _, height, width = x.shape
         weight = self.modulation(w)[:, None, :] * self.scaled_weight().float()  # (N, 3, in)
         peak = weight.abs().amax(dim=(1, 2), keepdim=True).clamp_min(1e-8)
