@@ -4,6 +4,7 @@ python restore_portrait.py old.jpg restored.png [GPEN-BFR-512.pth]
 """
 
 import sys
+from dataclasses import replace
 
 import gpenvideo
 from gpenvideo.picture import as_uint8, read_picture, write_picture
@@ -18,7 +19,7 @@ def main(source: str, target: str, weights: str | None = None) -> None:
         face for face in faces if face.box[2] - face.box[0] >= 24
     ]  # smaller ones hold too little to go by
     restored = gpenvideo.restore_image(picture.rgb, restorer, faces=large, strength=0.9)
-    write_picture(gpenvideo.Picture(restored, picture.alpha, picture.grey, picture.icc_profile), target)
+    write_picture(replace(picture, rgb=restored), target)
     print(f"{len(large)} of {len(faces)} faces restored by {restorer}")
 
 

@@ -41,7 +41,7 @@ def restore_image(
         image: (H, W, 3) RGB, uint8 or uint16.
         restorer: what `gpenvideo.load` gives.
         faces: where the faces are; None lets `detector` find them.
-        detector: finds the faces; None is the default one.
+        detector: finds the faces; None is the default one, loaded anew at each call.
         strength: how much of the restored face to take, in [0, 1].
 
     Returns:

@@ -43,6 +43,17 @@ def _tool(name: str, package: str) -> str:
     return found
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """One thread for torch: tiny networks are slower with more, many times so on a machine that is busy."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(autouse=True)
 def _random_state_does_not_leak() -> Iterator[None]:
     """Each test starts from the same random state and leaves the one it found."""

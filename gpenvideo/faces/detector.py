@@ -36,6 +36,7 @@ __all__ = [
     "fill",
     "fold_norms",
     "grid_anchors",
+    "network_input",
     "read_state",
 ]
 
@@ -124,10 +125,8 @@ class RetinaFaceDetector:
     @torch.inference_mode()
     def _detect(self, pictures: NDArray[np.uint8]) -> list[tuple[Tensor, Tensor, Tensor]]:
         """(N, H, W, 3) uint8 RGB to each picture's boxes (K, 4), landmarks (K, 5, 2) and scores (K,)."""
-        rgb = torch.from_numpy(pictures).to(self.device)
-        bgr = rgb.permute(0, 3, 1, 2).flip(1).float().contiguous(memory_format=torch.channels_last)
-        mean = torch.tensor(MEAN_BGR, device=self.device).view(1, 3, 1, 1)
-        logits, box_codes, landmark_codes = self.network(bgr - mean)
+        seen = network_input(torch.from_numpy(pictures).to(self.device))
+        logits, box_codes, landmark_codes = self.network(seen)
         scores = logits.softmax(-1)[..., 1]
         anchors = grid_anchors(*pictures.shape[1:3]).to(self.device)
         found = []
@@ -138,6 +137,12 @@ class RetinaFaceDetector:
             kept = nms(boxes, score[sure], MOST_OVERLAP)[:MOST_FACES]
             found.append((boxes[kept].cpu(), landmarks[kept].cpu(), score[sure][kept].cpu()))
         return found
+
+
+def network_input(pictures: Tensor) -> Tensor:
+    """(N, H, W, 3) uint8 RGB to what a RetinaFace sees: (N, 3, H, W) float32 BGR, means subtracted."""
+    bgr = pictures.permute(0, 3, 1, 2).flip(1).float().contiguous(memory_format=torch.channels_last)
+    return bgr - torch.tensor(MEAN_BGR, device=pictures.device).view(1, 3, 1, 1)
 
 
 def grid_anchors(height: int, width: int) -> Tensor:

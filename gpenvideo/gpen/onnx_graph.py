@@ -25,6 +25,7 @@ from torch import Tensor
 from gpenvideo.errors import CheckpointError, DependencyError
 from gpenvideo.gpen import published
 from gpenvideo.gpen.config import GPENConfig
+from gpenvideo.gpen.generator import GPEN
 
 __all__ = ["read"]
 
@@ -59,8 +60,6 @@ def read(path: Path) -> tuple[GPENConfig, dict[str, Tensor]]:
     found = _find(graph)
     config = _config(found)
     with torch.device("meta"):
-        from gpenvideo.gpen.generator import GPEN
-
         shapes = {key: tuple(value.shape) for key, value in GPEN(config).state_dict().items()}
     return config, _assemble(config, found, shapes)
 

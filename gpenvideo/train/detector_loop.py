@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from gpenvideo.errors import CheckpointError, OptionError, file_error
-from gpenvideo.faces.detector import MEAN_BGR, RetinaFace
+from gpenvideo.faces.detector import RetinaFace, network_input
 from gpenvideo.train.data import one_thread
 from gpenvideo.train.detector_data import Scene
 from gpenvideo.train.detector_losses import Batch, collate, detector_losses
@@ -164,7 +164,7 @@ def _step(
     device = next(network.parameters()).device
     batch = Batch(*(getattr(batch, name).to(device) for name in Batch.__slots__))
     with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
-        outputs = network(_as_input(batch.pictures))
+        outputs = network(network_input(batch.pictures))
     logits, box_codes, landmark_codes = (output.float() for output in outputs)
     losses = detector_losses(logits, box_codes, landmark_codes, batch)
     optimiser.zero_grad(set_to_none=True)
@@ -172,13 +172,6 @@ def _step(
     torch.nn.utils.clip_grad_norm_(network.parameters(), options.max_grad_norm)
     optimiser.step()
     return {name: float(value.detach()) for name, value in losses.items()}
-
-
-def _as_input(pictures: Tensor) -> Tensor:
-    """(N, H, W, 3) uint8 RGB to what a RetinaFace sees."""
-    bgr = pictures.permute(0, 3, 1, 2).flip(1).float()
-    mean = torch.tensor(MEAN_BGR, device=pictures.device).view(1, 3, 1, 1)
-    return (bgr - mean).contiguous(memory_format=torch.channels_last)
 
 
 @torch.no_grad()

@@ -312,6 +312,7 @@ class _Log:
             self.board = SummaryWriter(str(out / "tensorboard"), purge_step=step)
 
     def write(self, record: Record) -> None:
+        """Hand one record, which has an "event" and a "step", to all three."""
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         if self.board is not None:
