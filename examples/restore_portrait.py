@@ -7,14 +7,14 @@ import sys
 from dataclasses import replace
 
 import gpenvideo
+from gpenvideo.networks import load_detector
 from gpenvideo.picture import as_uint8, read_picture, write_picture
-from gpenvideo.still import default_detector
 
 
 def main(source: str, target: str, weights: str | None = None) -> None:
     restorer = gpenvideo.load(weights)
     picture = read_picture(source)  # upright, 8 or 16 bits, with its profile, EXIF and alpha
-    faces = default_detector()([as_uint8(picture.rgb)])[0]
+    faces = load_detector()([as_uint8(picture.rgb)])[0]
     large = [
         face for face in faces if face.box[2] - face.box[0] >= 24
     ]  # smaller ones hold too little to go by

@@ -9,8 +9,9 @@ import argparse
 import sys
 
 import gpenvideo
+from gpenvideo.networks import load_detector
 from gpenvideo.picture import read_picture
-from gpenvideo.still import check_aligned, default_detector
+from gpenvideo.still import check_aligned
 
 
 def main() -> None:
@@ -26,7 +27,7 @@ def main() -> None:
         restorer = gpenvideo.load(options.model_path)
         if options.size not in (None, restorer.size_px):
             raise gpenvideo.OptionError(f"the checkpoint is of another size: --size {restorer.size_px}")
-        detector = gpenvideo.RetinaFaceDetector(options.detector) if options.detector else default_detector()
+        detector = gpenvideo.RetinaFaceDetector(options.detector) if options.detector else load_detector()
         aligned = not options.face_align
         if aligned:
             check_aligned(read_picture(options.input).rgb, restorer, detector)

@@ -3,6 +3,7 @@
     import gpenvideo
     restorer = gpenvideo.load()                                 # the default weights, which ship
     restored = gpenvideo.restore_image(picture, restorer)       # (H, W, 3) uint8 RGB in and out
+    report = gpenvideo.restore_video("film.mkv", "restored.mkv", weights="GPEN-BFR-512.pth")
 
 Public names are imported when they are first used: `import gpenvideo` opens no file and loads no torch.
 """
@@ -25,41 +26,59 @@ if TYPE_CHECKING:
         MediaError,
         OptionError,
     )
-    from gpenvideo.face import Face
+    from gpenvideo.face import Face, FaceTrack
     from gpenvideo.faces.detector import RetinaFaceDetector
+    from gpenvideo.networks import NetworkOptions, load_detector
     from gpenvideo.picture import Picture
+    from gpenvideo.pipeline import RestoreOptions
+    from gpenvideo.report import Report
     from gpenvideo.restorer import GPENRestorer, Restorer, load
     from gpenvideo.still import restore_aligned, restore_image, restore_picture
+    from gpenvideo.transcode import Decoding, Encoding, Progress, preview_video, restore_video
 
 __all__ = [
     "CheckpointError",
+    "Decoding",
     "DependencyError",
     "DeviceError",
     "DownloadError",
+    "Encoding",
     "Face",
     "FaceError",
+    "FaceTrack",
     "FileError",
     "FileMissing",
     "GPENRestorer",
     "GpenvideoError",
     "MediaError",
+    "NetworkOptions",
     "OptionError",
     "Picture",
+    "Progress",
+    "Report",
+    "RestoreOptions",
     "Restorer",
     "RetinaFaceDetector",
     "load",
+    "load_detector",
+    "preview_video",
     "restore_aligned",
     "restore_image",
     "restore_picture",
+    "restore_video",
 ]
 
 _HOMES = {
     "gpenvideo.errors": [name for name in __all__ if name.endswith(("Error", "Missing"))],
-    "gpenvideo.face": ["Face"],
+    "gpenvideo.face": ["Face", "FaceTrack"],
     "gpenvideo.faces.detector": ["RetinaFaceDetector"],
+    "gpenvideo.networks": ["NetworkOptions", "load_detector"],
     "gpenvideo.picture": ["Picture"],
+    "gpenvideo.pipeline": ["RestoreOptions"],
+    "gpenvideo.report": ["Report"],
     "gpenvideo.restorer": ["GPENRestorer", "Restorer", "load"],
     "gpenvideo.still": ["restore_aligned", "restore_image", "restore_picture"],
+    "gpenvideo.transcode": ["Decoding", "Encoding", "Progress", "preview_video", "restore_video"],
 }
 
 

@@ -23,7 +23,16 @@ from gpenvideo.gpen import GPEN, checkpoint
 from gpenvideo.gpen.generator import for_inference
 from gpenvideo.gpen.memory import keep_freed_memory
 
-__all__ = ["DTYPES", "GPENRestorer", "Restorer", "automatic_dtype", "buckets", "is_suspect", "load"]
+__all__ = [
+    "DTYPES",
+    "GPENRestorer",
+    "Restorer",
+    "automatic_dtype",
+    "buckets",
+    "find_device",
+    "is_suspect",
+    "load",
+]
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 SELF_CHECK_DB = 35.0  # bf16 gives 45 to 60 dB on trained and random networks; broken kernels give 10 or less
@@ -80,7 +89,7 @@ class GPENRestorer:
         if max_batch < 1 or max_batch & (max_batch - 1):
             raise OptionError(f"max_batch must be a power of two, got {max_batch}")
         self.config = model.config
-        self.device = _device(device)
+        self.device = find_device(device)
         self.dtype = _dtype(dtype, self.device)
         self.max_batch = max_batch
         self._source = model
@@ -250,7 +259,8 @@ def _test_picture(size_px: int) -> Tensor:
     return 0.8 * torch.stack(waves)[None]
 
 
-def _device(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
+    """The device of a name; "auto" is CUDA where there is one. OptionError, DeviceError."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

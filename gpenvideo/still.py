@@ -8,21 +8,21 @@ from os import PathLike
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from gpenvideo import weights
+from gpenvideo.crops import paste_of, through
 from gpenvideo.errors import FaceError, OptionError
 from gpenvideo.face import Face
 from gpenvideo.faces.alignment import alignment_error, crop_from_frame
-from gpenvideo.faces.detector import Detector, RetinaFaceDetector
-from gpenvideo.faces.mask import rounded
+from gpenvideo.faces.detector import Detector
 from gpenvideo.kernels.crop import crop
-from gpenvideo.kernels.paste import match_colour, paste_all
+from gpenvideo.kernels.paste import paste
+from gpenvideo.kernels.picture import as_frame
+from gpenvideo.networks import load_detector
 from gpenvideo.picture import Pixels, as_uint8, check_suffix, read_picture, write_picture
 from gpenvideo.restorer import Restorer
 
-__all__ = ["check_aligned", "default_detector", "restore_aligned", "restore_image", "restore_picture"]
+__all__ = ["check_aligned", "restore_aligned", "restore_image", "restore_picture"]
 
 ALIGNED_WITHIN = 0.25  # of the eye distance: aligned crops measure below 0.2, portraits some 0.4
 
@@ -52,17 +52,16 @@ def restore_image(
         OptionError: another dtype or shape, a strength outside [0, 1].
     """
     if faces is None:
-        faces = (detector or default_detector())([as_uint8(image)])[0]
+        faces = (detector or load_detector())([as_uint8(image)])[0]
     if not faces:
         raise FaceError("no face was found in it; if it is all face, add --aligned")
+    result = image.copy()
+    frame = as_frame(result, edited=True)
     matrices = [crop_from_frame(face.landmarks, restorer.template) for face in faces]
-    crops = [crop(image, matrix, restorer.size_px) for matrix in matrices]
-    pastes = []
-    for restored, original, matrix in zip(_run(restorer, crops), crops, matrices, strict=True):
-        mask = rounded(len(restored))
-        coloured = match_colour(restored, _resized(original, len(restored)), mask)
-        pastes.append((coloured, mask, _enlarged(matrix, len(restored) / len(original))))
-    return paste_all(image, pastes, strength=strength)
+    crops = [crop(frame, matrix, restorer.size_px) for matrix in matrices]
+    ready = zip(through(restorer, crops), crops, matrices, strict=True)
+    paste(frame, [paste_of(*face, restorer.template, strength) for face in ready])
+    return result
 
 
 def restore_aligned(image: Pixels, restorer: Restorer, *, strength: float = 1.0) -> Pixels:
@@ -87,8 +86,8 @@ def restore_aligned(image: Pixels, restorer: Restorer, *, strength: float = 1.0)
     crop_from_picture[:, 2] = (
         crop_from_picture[[0, 1], [0, 1]] - 1
     ) / 2  # pixel centres lie on whole numbers
-    face = crop(image, crop_from_picture, size)
-    restored = _run(restorer, [face])[0]
+    face = crop(as_frame(image), crop_from_picture, size)
+    restored = through(restorer, [face])[0]
     if strength < 1:
         before = _resized(face, len(restored))
         restored = before + np.float32(strength) * (restored - before)
@@ -99,7 +98,7 @@ def restore_aligned(image: Pixels, restorer: Restorer, *, strength: float = 1.0)
 def check_aligned(image: Pixels, restorer: Restorer, detector: Detector | None = None) -> None:
     """FaceError unless `image` is one face, aligned as `restorer` wants it."""
     height, width = image.shape[:2]
-    faces = (detector or default_detector())([as_uint8(image)])[0]
+    faces = (detector or load_detector())([as_uint8(image)])[0]
     if not faces:
         raise FaceError(
             "no face was found in it: it is no aligned face; add --face_align to look for faces in it"
@@ -108,20 +107,6 @@ def check_aligned(image: Pixels, restorer: Restorer, detector: Detector | None =
     error = min(alignment_error(face.landmarks * scale, restorer.template) for face in faces)
     if error > ALIGNED_WITHIN or not 0.8 < width / height < 1.25:
         raise FaceError("it is no aligned face: add --face_align to align the faces in it first")
-
-
-def default_detector() -> RetinaFaceDetector:
-    """The detector of the manifest that is on this machine.
-
-    Raises FileMissing, which says how to get one.
-    """
-    entries = [entry for entry in weights.read_manifest().values() if entry.kind == "detector"]
-    entries.sort(key=lambda entry: not entry.shipped)
-    for entry in entries:
-        file = weights.located(entry)
-        if file is not None:
-            return RetinaFaceDetector(file)
-    return RetinaFaceDetector(weights.find(entries[0].name))  # says that it is missing, and how to pull it
 
 
 def restore_picture(
@@ -145,7 +130,7 @@ def restore_picture(
         if aligned:
             count, rgb = 1, restore_aligned(picture.rgb, restorer, strength=strength)
         else:
-            faces = (detector or default_detector())([as_uint8(picture.rgb)])[0]
+            faces = (detector or load_detector())([as_uint8(picture.rgb)])[0]
             count, rgb = len(faces), restore_image(picture.rgb, restorer, faces=faces, strength=strength)
     except FaceError as error:
         raise FaceError(error.message, path=source) from error
@@ -154,18 +139,6 @@ def restore_picture(
         alpha = np.asarray(cv2.resize(alpha, rgb.shape[1::-1], interpolation=cv2.INTER_AREA))
     write_picture(replace(picture, rgb=rgb, alpha=alpha), target)
     return count
-
-
-def _run(restorer: Restorer, crops: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-    batch = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
-    return list(restorer(batch).permute(0, 2, 3, 1).contiguous().cpu().numpy())
-
-
-def _enlarged(matrix: NDArray[np.float64], factor: float) -> NDArray[np.float64]:
-    """`crop_from_frame` for the same crop at `factor` times the size; pixel centres lie on whole numbers."""
-    enlarged = matrix * factor
-    enlarged[:, 2] += (factor - 1) / 2
-    return enlarged
 
 
 def _resized(face: NDArray[np.float32], size_px: int) -> NDArray[np.float32]:

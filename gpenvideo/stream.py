@@ -19,7 +19,7 @@ __all__ = ["Handover", "latest", "prefetch"]
 
 T = TypeVar("T")
 
-PATIENCE_S = 0.5  # for a thread that is in the middle of an item when it is told to stop
+PATIENCE_S = 0.3  # of an interrupted run with a thread that is in the middle of an item
 
 
 class Handover(Iterator[T], Generic[T]):
@@ -64,14 +64,14 @@ class Handover(Iterator[T], Generic[T]):
             raise error
         raise StopIteration
 
-    def close(self) -> None:
-        """Stop the thread and wait for it, for half a second at most; what was not taken is dropped."""
+    def close(self, patience_s: float | None = None) -> None:
+        """Stop the thread and wait for it, for `patience_s` at most; what was not taken is dropped."""
         with self._changed:
             self._closed = True
             self._ready.clear()
             self._changed.notify_all()
         if self._thread is not threading.current_thread():
-            self._thread.join(PATIENCE_S)
+            self._thread.join(patience_s)
 
     def __enter__(self) -> Self:
         return self
@@ -79,7 +79,8 @@ class Handover(Iterator[T], Generic[T]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        interrupted = kind is not None and not issubclass(kind, Exception)
+        self.close(PATIENCE_S if interrupted else None)
 
     def _run(self) -> None:
         try:

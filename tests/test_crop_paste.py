@@ -1,6 +1,7 @@
 import json
 from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,12 +10,33 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from gpenvideo.errors import OptionError
-from gpenvideo.faces.mask import feather, rounded
-from gpenvideo.kernels.crop import crop
-from gpenvideo.kernels.paste import match_colour, paste, paste_all
+from gpenvideo.faces.mask import feather
+from gpenvideo.kernels import crop as crops
+from gpenvideo.kernels.paste import Paste, match_colour
+from gpenvideo.kernels.paste import paste as paste_faces
+from gpenvideo.kernels.picture import as_frame
 
 Array = NDArray[np.float64]
 Floats = NDArray[np.float32]
+Picture = NDArray[Any]
+
+
+def crop(picture: Picture, matrix: Array, size_px: int) -> Floats:
+    return crops.crop(as_frame(picture), matrix, size_px)
+
+
+def paste(picture: Picture, *faces: tuple[Floats, Floats, Array], strength: float = 1.0) -> Picture:
+    """A copy of an RGB picture with faces in it."""
+    result = picture.copy()
+    paste_faces(as_frame(result, edited=True), [Paste(*face, strength) for face in faces])
+    return result
+
+
+def soft(size_px: int) -> Floats:
+    """A round mask, whole in the middle and 0 at the border."""
+    axis = np.linspace(-1, 1, size_px) ** 2
+    depth = np.clip((1 - np.sqrt(np.add.outer(axis, axis))) * 3, 0, 1)
+    return (depth**2 * (3 - 2 * depth)).astype(np.float32)
 
 
 def golden_picture() -> NDArray[np.uint8]:
@@ -47,10 +69,13 @@ def ones(size_px: int) -> Floats:
 
 def test_the_published_crops(shared: Path) -> None:
     golden = json.loads((shared / "gpen" / "align_golden.json").read_text())
-    picture = golden_picture()
+    far = 1024  # what the published code sees beyond the picture is black
+    picture = np.pad(golden_picture(), ((far, far), (far, far), (0, 0)))
     for case in golden["cases"]:
         expected = case["crops"]["512"]
-        levels = (crop(picture, np.array(expected["tfm"]), 512, "black") + 1) * 127.5
+        matrix = np.array(expected["tfm"])
+        matrix[:, 2] -= matrix[:, :2] @ (far, far)
+        levels = (crop(picture, matrix, 512) + 1) * 127.5
         assert np.abs(levels.mean(axis=(0, 1), dtype=float)[::-1] - expected["crop_mean_bgr"]).max() < 0.5
         grid = expected["sample_xy_grid"]
         off = np.abs(levels[np.ix_(grid, grid)][..., ::-1] - expected["crop_samples_bgr"])
@@ -67,7 +92,7 @@ def test_a_magnified_crop_is_a_plain_bilinear_warp(angle: float, scale: float, x
     size = 16
     picture = np.random.default_rng(3).integers(0, 256, (120, 160, 3), dtype=np.uint8)
     matrix = similarity(angle, scale, x, y, size)
-    found = crop(picture, matrix, size, "reflect")
+    found = crop(picture, matrix, size)
     inverse = np.linalg.inv(np.vstack([matrix, (0, 0, 1)]))
     v, u = np.mgrid[:size, :size]
     px, py = (inverse @ np.stack([u.ravel(), v.ravel(), np.ones(size**2)]))[:2].reshape(2, size, size)
@@ -88,7 +113,7 @@ def test_a_fine_checkerboard_minified_four_times_is_grey() -> None:
     assert np.abs(crop(board, similarity(0, 0.25, 128, 128, 32), 32)).max() < 1e-3
     for angle in (0.3, 1.2):
         assert np.abs(crop(board, similarity(angle, 0.25, 128, 128, 32), 32)).max() < 0.1
-    for scale in (0.13, 0.3, 0.45, 0.6):
+    for scale in (0.13, 0.3, 0.45):
         assert np.abs(crop(board, similarity(0.2, scale, 128, 128, 24), 24)).max() < 0.3
 
 
@@ -113,26 +138,20 @@ def test_a_minified_paste_stays_in_place() -> None:
     ramp = (np.stack([x, y, x], axis=-1) / 127.5 - 1).astype(np.float32)
     for scale in (1, 1.7, 4.3):
         matrix = similarity(0.4, scale, 80, 60, 128)
-        levels = paste(np.zeros((120, 160, 3), dtype=np.uint8), ramp, ones(128), matrix)
+        levels = paste(np.zeros((120, 160, 3), dtype=np.uint8), (ramp, ones(128), matrix))
         in_crop = at(matrix, 120, 160)
         inside = ((in_crop > 8) & (in_crop < 119)).all(axis=-1)
         assert inside.any()
         assert np.abs(levels[..., :2] - in_crop)[inside].max() < 0.6
 
 
-def test_beyond_the_edge_is_a_mirror_or_black() -> None:
+def test_beyond_the_edge_is_a_mirror() -> None:
     picture = smooth_picture(40, 40).astype(np.uint8)
     shifted = np.array([(1.0, 0, 10), (0, 1, 10)])
-    mirrored = crop(picture, shifted, 60)
     expected = np.pad(picture, ((10, 10), (10, 10), (0, 0)), mode="reflect") / 127.5 - 1
-    assert np.abs(mirrored - expected).max() < 1e-5
-    black = crop(picture, shifted, 60, "black")
-    assert (black[:9] == -1).all()
-    assert (black[:, 51:] == -1).all()
-    assert np.abs(black[10:50, 10:50] - expected[10:50, 10:50]).max() < 1e-5
+    assert np.abs(crop(picture, shifted, 60) - expected).max() < 1e-5
     far = crop(picture, np.array([(1.0, 0, 500), (0, 1, -900)]), 16)
     assert np.abs(far).max() <= 1
-    assert (crop(picture, np.array([(1.0, 0, 500), (0, 1, -900)]), 16, "black") == -1).all()
     single = crop(picture[:1, :1], np.array([(1.0, 0, 3), (0, 1, 3)]), 8)
     assert np.allclose(single, picture[0, 0] / 127.5 - 1, atol=1e-6)
 
@@ -142,7 +161,7 @@ def test_sixteen_bit_pictures_keep_their_precision() -> None:
     matrix = similarity(0, 1, 80, 60, 41)
     found = crop(picture, matrix, 41)
     assert np.abs((found + 1) * 32767.5 - picture[40:81, 60:101]).max() < 0.5
-    assert np.array_equal(paste(picture, found, ones(41), matrix)[40:81, 60:101], picture[40:81, 60:101])
+    assert np.array_equal(paste(picture, (found, ones(41), matrix))[40:81, 60:101], picture[40:81, 60:101])
 
 
 @given(st.floats(-3.2, 3.2), st.floats(1, 3), st.floats(0, 160), st.floats(0, 120), st.sampled_from([8, 16]))
@@ -154,7 +173,7 @@ def test_an_unchanged_crop_gives_the_picture_back(
     picture = smooth_picture(top=top).astype(f"uint{bits}")
     before = picture.copy()
     matrix = similarity(angle, scale, x, y, 64)
-    result = paste(picture, crop(picture, matrix, 64), rounded(64), matrix)
+    result = paste(picture, (crop(picture, matrix, 64), soft(64), matrix))
     assert result.dtype == picture.dtype
     assert np.abs(result.astype(int) - picture).max() <= 2 * top / 255
     assert np.array_equal(picture, before)
@@ -167,9 +186,9 @@ def test_outside_the_mask_every_pixel_is_the_pictures_own(
 ) -> None:
     picture = np.random.default_rng(1).integers(0, 256, (120, 160, 3), dtype=np.uint8)
     matrix = similarity(angle, scale, x, y, 64)
-    result = paste(picture, noise(64), rounded(64), matrix)
+    result = paste(picture, (noise(64), soft(64), matrix))
     in_crop = at(matrix, 120, 160)
-    reach = 1 + scale  # of the bilinear sample, and of the pixel's own width in the crop
+    reach = 1 + 2 * scale  # of the bilinear sample, and of the smoothing
     outside = ((in_crop < -reach) | (in_crop > 63 + reach)).any(axis=-1)
     assert np.array_equal(result[outside], picture[outside])
     inside = ((in_crop > 16) & (in_crop < 47)).all(axis=-1)
@@ -181,17 +200,17 @@ def test_where_the_mask_is_whole_the_restored_face_replaces_the_picture() -> Non
     picture = smooth_picture().astype(np.uint8)
     restored = noise(32)
     matrix = similarity(0, 1, 75.5, 55.5, 32)
-    result = paste(picture, restored, ones(32), matrix)
+    result = paste(picture, (restored, ones(32), matrix))
     assert np.array_equal(result[40:72, 60:92], np.rint((restored + 1) * 127.5).astype(np.uint8))
-    half = paste(picture, restored, ones(32), matrix, strength=0.5)[40:72, 60:92].astype(float)
+    half = paste(picture, (restored, ones(32), matrix), strength=0.5)[40:72, 60:92].astype(float)
     assert np.abs(half - (picture[40:72, 60:92] / 2 + (restored + 1) * 127.5 / 2)).max() <= 0.5001
-    assert np.array_equal(paste(picture, restored, ones(32), matrix, strength=0), picture)
+    assert np.array_equal(paste(picture, (restored, ones(32), matrix), strength=0), picture)
 
 
 def test_out_of_range_values_saturate_and_do_not_wrap() -> None:
     picture = smooth_picture().astype(np.uint8)
     bright = np.full((32, 32, 3), 1.7, dtype=np.float32)
-    result = paste(picture, bright, ones(32), similarity(0, 1, 75.5, 55.5, 32))
+    result = paste(picture, (bright, ones(32), similarity(0, 1, 75.5, 55.5, 32)))
     assert (result[40:72, 60:92] == 255).all()
 
 
@@ -199,26 +218,26 @@ def test_a_large_crop_is_smoothed_when_it_becomes_a_small_face() -> None:
     y, x = np.mgrid[:256, :256]
     board = np.repeat(((x + y) % 2 * 2 - 1).astype(np.float32)[..., None], 3, axis=2)
     picture = np.zeros((120, 160, 3), dtype=np.uint8)
-    result = paste(picture, board, feather(256), similarity(0.2, 4, 80, 60, 256))
+    result = paste(picture, (board, feather(256), similarity(0.2, 4, 80, 60, 256)))
     assert np.abs(result[45:75, 65:95].astype(int) - 128).max() < 8
 
 
 def test_a_face_beside_the_picture_or_without_a_mask_changes_nothing() -> None:
     picture = smooth_picture().astype(np.uint8)
     away = similarity(0, 1, 900, -500, 32)
-    assert np.array_equal(paste(picture, noise(32), ones(32), away), picture)
+    assert np.array_equal(paste(picture, (noise(32), ones(32), away)), picture)
     here = similarity(0, 1, 80, 60, 32)
-    assert np.array_equal(paste(picture, noise(32), 0 * ones(32), here), picture)
-    assert np.array_equal(paste_all(picture, []), picture)
+    assert np.array_equal(paste(picture, (noise(32), 0 * ones(32), here)), picture)
+    assert np.array_equal(paste(picture), picture)
 
 
 def test_overlapping_faces_do_not_depend_on_their_order() -> None:
     picture = smooth_picture().astype(np.uint8)
     faces = [
         (noise(48, i), mask, similarity(0.3 * i, 1.2, 60 + 12 * i, 60, 48))
-        for i, mask in enumerate([rounded(48), ones(48), ones(48)])
+        for i, mask in enumerate([soft(48), ones(48), ones(48)])
     ]
-    results = [paste_all(picture, list(order)) for order in permutations(faces)]
+    results = [paste(picture, *order) for order in permutations(faces)]
     assert all(np.array_equal(results[0], other) for other in results[1:])
 
 
@@ -228,17 +247,17 @@ def test_the_face_with_the_larger_mask_wins_each_pixel() -> None:
     first, second = noise(32, 1), noise(32, 2)
     falling = np.repeat(np.linspace(1, 0, 32, dtype=np.float32)[None], 32, axis=0)
     rising = np.ascontiguousarray(falling[:, ::-1])
-    both = paste_all(picture, [(first, falling, matrix), (second, rising, matrix)])
+    both = paste(picture, (first, falling, matrix), (second, rising, matrix))
     left, right = slice(60, 76), slice(76, 92)
-    assert np.array_equal(both[:, left], paste(picture, first, falling, matrix)[:, left])
-    assert np.array_equal(both[:, right], paste(picture, second, rising, matrix)[:, right])
+    assert np.array_equal(both[:, left], paste(picture, (first, falling, matrix))[:, left])
+    assert np.array_equal(both[:, right], paste(picture, (second, rising, matrix))[:, right])
 
 
 def test_a_tint_is_taken_out_and_detail_stays() -> None:
     source = crop(smooth_picture().astype(np.uint8), similarity(0, 1.5, 80, 60, 128), 128) * 0.5
     detail = 0.1 * noise(128)
     tint = np.array((0.25, 0.1, -0.2), dtype=np.float32) + np.linspace(0, 0.1, 128, dtype=np.float32)[:, None]
-    mask = rounded(128)
+    mask = soft(128)
     matched = match_colour(source + detail + tint[:, None], source, mask)
     inside = mask > 0.5
     residual = (matched - source)[inside]
@@ -247,27 +266,30 @@ def test_a_tint_is_taken_out_and_detail_stays() -> None:
     same = match_colour(source, source, mask)
     assert np.abs(same - source).max() < 1e-6
     assert match_colour(noise(8), noise(8, 1), ones(8)).shape == (8, 8, 3)
+    assert match_colour(noise(256), noise(100, 1), ones(256)).shape == (256, 256, 3)
 
 
 def test_arguments_of_another_kind_are_refused() -> None:
     picture = smooth_picture().astype(np.uint8)
     matrix = similarity(0, 1, 80, 60, 32)
     with pytest.raises(OptionError, match="float64"):
-        crop(picture.astype(float), matrix, 32)  # type: ignore[arg-type]
+        crop(picture.astype(float), matrix, 32)
     with pytest.raises(OptionError, match=r"\(120, 160\)"):
         crop(picture[..., 0], matrix, 32)
-    with pytest.raises(OptionError, match="'white'"):
-        crop(picture, matrix, 32, "white")  # type: ignore[arg-type]
     with pytest.raises(OptionError, match="inverse is needed"):
         crop(picture, np.zeros((2, 3)), 32)
     with pytest.raises(OptionError, match=r"got 1\.5"):
-        paste(picture, noise(32), ones(32), matrix, strength=1.5)
+        Paste(noise(32), ones(32), matrix, 1.5)
     with pytest.raises(OptionError, match=r"\(31, 31\)"):
-        paste(picture, noise(32), ones(31), matrix)
+        Paste(noise(32), ones(31), matrix)
     with pytest.raises(OptionError, match="float64"):
-        paste(picture, noise(32).astype(float), ones(32), matrix)  # type: ignore[arg-type]
-    with pytest.raises(OptionError, match="one shape"):
-        match_colour(noise(32), noise(16), ones(32))
+        Paste(noise(32).astype(float), ones(32), matrix)  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="inverse is needed"):
+        Paste(noise(32), ones(32), np.zeros((2, 3)))
+    with pytest.raises(OptionError, match="belong to the decoder"):
+        paste_faces(as_frame(picture), [])
+    with pytest.raises(OptionError, match=r"\(16, 8, 3\)"):
+        match_colour(noise(32), noise(16)[:, :8], ones(32))
 
 
 def test_a_grey_crop_gives_a_grey_face() -> None:

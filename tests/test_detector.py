@@ -13,7 +13,15 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from gpenvideo.errors import CheckpointError, FileMissing, OptionError
-from gpenvideo.faces.detector import LEVELS, RetinaFaceDetector, decode, grid_anchors
+from gpenvideo.faces.detector import (
+    LEVELS,
+    MEAN_BGR,
+    PICTURES_A_RUN,
+    RetinaFaceDetector,
+    decode,
+    grid_anchors,
+    network_input,
+)
 
 Picture = NDArray[np.uint8]
 State = dict[str, torch.Tensor]
@@ -121,6 +129,43 @@ def test_a_face_is_where_it_is_at_any_size_and_beside_other_pictures(detector: R
     assert np.abs(together[2][0].landmarks - face.landmarks).max() < 0.1 * eyes
 
 
+def test_a_pictures_faces_do_not_depend_on_the_others_of_its_run(random_state: State) -> None:
+    pictures = [noise(64, 96, seed) for seed in range(2 * PICTURES_A_RUN + 3)]
+    for dtype in (torch.float32, torch.bfloat16):
+        detector = RetinaFaceDetector(random_state, threshold=0, dtype=dtype)
+        together = detector(pictures)
+        assert [len(detector([p])[0]) for p in pictures[:3]] == [len(faces) for faces in together[:3]]
+        for i in (0, 7, len(pictures) - 1):
+            alone = detector([pictures[i]])[0]
+            for face, again in zip(alone[:3], together[i][:3], strict=True):
+                assert np.abs(face.landmarks - again.landmarks).max() < 1e-2
+                assert np.abs(face.box - again.box).max() < 1e-2
+
+
+def test_half_the_precision_moves_landmarks_by_less_than_a_hundredth(
+    shared: Path, detector: RetinaFaceDetector, photographs: list[tuple[Picture, NDArray[np.float64]]]
+) -> None:
+    weights = shared / "data" / "weights" / "retinaface_mobilenet0.25_Final.pth"
+    fast = RetinaFaceDetector(weights, dtype=torch.bfloat16)
+    pictures = [picture for picture, _ in photographs[::2]]
+    shifts = []
+    for exact, found in zip(detector(pictures), fast(pictures), strict=True):
+        assert bool(exact) == bool(found)
+        for face, again in zip(exact[:1], found[:1], strict=True):
+            eyes = np.linalg.norm(face.landmarks[1] - face.landmarks[0])
+            shifts.append(np.linalg.norm(face.landmarks - again.landmarks, axis=1).mean() / eyes)
+    assert len(shifts) >= 20
+    assert np.median(shifts) < 0.01
+
+
+def test_the_networks_input_is_bgr_about_its_means() -> None:
+    picture = noise(5, 7)
+    seen = network_input(torch.from_numpy(picture[None]))
+    assert seen.shape == (1, 3, 5, 7)
+    expected = picture[..., ::-1].astype(np.float32) - np.array(MEAN_BGR, dtype=np.float32)
+    assert np.array_equal(seen[0].permute(1, 2, 0).numpy(), expected)
+
+
 def test_random_weights_load_and_run(random_state: State, tmp_path: Path) -> None:
     plain, parallel, safe = (tmp_path / name for name in ("plain.pth", "parallel.pth", "safe.safetensors"))
     torch.save(random_state, plain)
@@ -220,6 +265,8 @@ def test_options_out_of_range_are_refused(random_state: State) -> None:
         RetinaFaceDetector(random_state, threshold=1.5)
     with pytest.raises(OptionError, match="16 or more, got 8"):
         RetinaFaceDetector(random_state, max_side_px=8)
+    with pytest.raises(OptionError, match=r"torch\.float16"):
+        RetinaFaceDetector(random_state, dtype=torch.float16)
 
 
 class Evil:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from itertools import islice, pairwise
 from pathlib import Path
 
@@ -11,19 +10,15 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from gpenvideo.errors import CheckpointError, FileMissing, MediaError, OptionError
-from gpenvideo.faces.detector import RetinaFaceDetector, decode, grid_anchors
+from gpenvideo.faces.detector import RetinaFaceDetector
 from gpenvideo.train.detector_data import Scene, Scenes, list_backgrounds
 from gpenvideo.train.detector_labels import Label, label_portraits, read_labels, write_labels
 from gpenvideo.train.detector_loop import DetectorOptions, export_detector, new_detector, train_detector
-from gpenvideo.train.detector_losses import Batch, collate, detector_losses, encode, match
-from gpenvideo.train.detector_report import Tally, best_threshold, compare, compare_scenes, tally_faces
+from gpenvideo.train.detector_report import compare_scenes
 from gpenvideo.train.portraits import read_picture, read_portraits
 
 TEACHER = "data/weights/retinaface_mobilenet0.25_Final.pth"
@@ -170,120 +165,6 @@ def test_scenes_need_faces_and_backgrounds(folder: Path, labels: list[Label]) ->
         Scenes(folder / "faces", [], [folder / "backgrounds" / "0.png"], seed=0)
 
 
-@given(
-    st.lists(st.floats(-300, 300), min_size=10, max_size=10),
-    st.floats(-200, 200), st.floats(-200, 200), st.floats(1, 400), st.floats(1, 400),
-)  # fmt: skip
-def test_codes_decode_to_what_was_encoded(
-    points: list[float], left: float, top: float, width: float, height: float
-) -> None:
-    anchors = grid_anchors(64, 64)
-    box = torch.tensor([left, top, left + width, top + height]).expand(len(anchors), 4)
-    landmarks = torch.tensor(points).view(1, 5, 2).expand(len(anchors), 5, 2)
-    boxes, decoded = decode(*encode(anchors, box, landmarks), anchors)
-    torch.testing.assert_close(boxes, box, rtol=0, atol=2e-2)
-    torch.testing.assert_close(decoded, landmarks, rtol=0, atol=2e-2)
-
-
-def plain_overlap(box: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    width = min(box[2], other[2]) - max(box[0], other[0])
-    height = min(box[3], other[3]) - max(box[1], other[1])
-    common = max(width, 0) * max(height, 0)
-    return float(common / (np.prod(box[2:] - box[:2]) + np.prod(other[2:] - other[:2]) - common))
-
-
-@settings(max_examples=20, deadline=None)
-@given(st.integers(0, 2**32 - 1))
-def test_anchors_are_matched_as_the_definition_says(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    anchors = grid_anchors(64, 96)
-    corners = rng.uniform(0, (70, 40), (2, 3, 2))
-    boxes = np.concatenate([corners, corners + rng.uniform(14, 50, (2, 3, 2))], axis=2).astype(np.float32)
-    kinds = rng.choice([1, 1, -1, 0], (2, 3))
-    target, face = match(anchors, torch.from_numpy(boxes), torch.from_numpy(kinds))
-    squares = np.concatenate(
-        [anchors[:, :2] - anchors[:, 2:] / 2, anchors[:, :2] + anchors[:, 2:] / 2], axis=1
-    )
-    for i in range(2):
-        overlap = np.array([[plain_overlap(square, box) for box in boxes[i]] for square in squares])
-        overlap[:, kinds[i] == 0] = -1
-        for j in np.flatnonzero(kinds[i] == 1):
-            best = int(overlap[:, j].argmax())
-            others = [k for k in np.flatnonzero(kinds[i] == 1) if k != j and overlap[:, k].argmax() == best]
-            assert target[i, best] == 1
-            assert others or face[i, best] == j
-            overlap[best] = -2  # settled
-        for a in np.flatnonzero(overlap.max(axis=1) > -2):
-            best = overlap[a].max()
-            if abs(best - 0.35) < 1e-5 or abs(best - 0.3) < 1e-5:
-                continue
-            if best >= 0.35 and kinds[i][overlap[a].argmax()] == 1:
-                assert target[i, a] == 1
-                assert face[i, a] == overlap[a].argmax()
-            elif best >= 0.3:
-                assert target[i, a] == -1
-            else:
-                assert target[i, a] == 0 or (kinds[i] == -1).any()
-
-
-def one_face_batch() -> tuple[Batch, torch.Tensor, torch.Tensor]:
-    """A 64 px picture with one face; what to say of its anchors for a loss of nothing."""
-    box = torch.tensor([[[20.0, 18.0, 44.0, 50.0]]])
-    landmarks = torch.tensor([[[[26.0, 28], [38, 28], [32, 35], [27, 42], [37, 42]]]])
-    black = torch.zeros(1, 64, 64, 3, dtype=torch.uint8)
-    batch = Batch(black, box, landmarks, torch.ones(1, 1, dtype=torch.int64))
-    anchors = grid_anchors(64, 64)
-    count = len(anchors)
-    codes = encode(anchors, box[0].expand(count, 4), landmarks[0].expand(count, 5, 2))
-    return batch, codes[0][None], codes[1][None]
-
-
-def test_the_losses_are_those_of_the_papers() -> None:
-    batch, box_codes, landmark_codes = one_face_batch()
-    anchors = grid_anchors(64, 64)
-    target = match(anchors, batch.boxes, batch.kinds)[0][0]
-    positives = int((target == 1).sum())
-    assert positives >= 1
-    right = torch.where(target == 1, 20.0, -20.0)
-    sure = torch.stack([-right, right], dim=-1)[None]
-    assert float(detector_losses(sure, box_codes, landmark_codes, batch)["total"]) < 1e-4
-    # Off by 0.1 (within the square part, d^2 / 0.5) and by 3 codes (d - 0.125), in 4 and in 10 coordinates of
-    # each matched anchor, of which there count at least 20.
-    share = positives / max(20, positives)
-    losses = detector_losses(sure, box_codes + 0.1, landmark_codes - 3, batch)
-    assert float(losses["box"]) == pytest.approx(share * 4 * 0.02, rel=1e-3)
-    assert float(losses["landmark"]) == pytest.approx(share * 10 * 2.875, rel=1e-3)
-    assert float(losses["total"]) == pytest.approx(share * (2 * 0.08 + 28.75), rel=1e-3)
-    # Undecided everywhere: ln 2 for each matched anchor and for seven others each, but at least 140.
-    undecided = torch.zeros_like(sure)
-    others = min(int((target == 0).sum()), 7 * max(20, positives))
-    expected = np.log(2) * (positives + others) / max(20, positives)
-    score = float(detector_losses(undecided, box_codes, landmark_codes, batch)["score"])
-    assert score == pytest.approx(expected, rel=1e-4)
-
-
-def test_a_loss_without_faces_teaches_the_background() -> None:
-    batch, box_codes, landmark_codes = one_face_batch()
-    empty = replace(batch, kinds=torch.zeros_like(batch.kinds))
-    logits = torch.zeros(1, box_codes.shape[1], 2, requires_grad=True)
-    losses = detector_losses(logits, box_codes, landmark_codes, empty)
-    assert float(losses["box"]) == float(losses["landmark"]) == 0
-    losses["total"].backward()
-    assert (logits.grad[..., 1] >= 0).all()
-    assert (logits.grad[..., 1] > 0).any()
-
-
-def test_uncertain_faces_teach_nothing() -> None:
-    batch, box_codes, _ = one_face_batch()
-    doubtful = replace(batch, kinds=-batch.kinds)
-    target, _ = match(grid_anchors(64, 64), doubtful.boxes, doubtful.kinds)
-    assert not (target == 1).any()
-    certain = match(grid_anchors(64, 64), batch.boxes, batch.kinds)[0]
-    assert (target[certain == 1] == -1).all()
-    assert (target == 0).any()
-    assert box_codes.shape[1] == target.shape[1]
-
-
 def tiny(steps: int, save_every: int = 2, **more: object) -> DetectorOptions:
     options = {"steps": steps, "sizes_px": (64, 96), "pixels_per_step": 3 * 64 * 64, "warmup_steps": 2}
     return DetectorOptions(**(options | {"save_every": save_every, "workers": 0} | more))  # type: ignore[arg-type]
@@ -338,7 +219,7 @@ def plate_scene(folder: Path) -> Scene:
     scale = 60 / 400
     points = (POINTS * 4 + 0.5) * scale - 0.5 + (16, 20)
     box = np.array([[100, 100, 300, 360]]) * scale + (16, 20, 16, 20)
-    return Scene(picture, box.astype(np.float32), points[None].astype(np.float32), np.array([True]))
+    return Scene(picture, box.astype(np.float32), points[None].astype(np.float32), np.array([True]), picture)
 
 
 def test_a_network_that_is_trained_on_a_scene_finds_its_face(folder: Path, tmp_path: Path) -> None:
@@ -383,21 +264,6 @@ def test_new_networks_are_drawn_from_their_seed() -> None:
     assert 400_000 < sum(value.numel() for value in new_detector(0).parameters()) < 450_000
 
 
-def test_a_batch_has_room_for_the_fullest_scene() -> None:
-    picture = np.zeros((32, 32, 3), np.uint8)
-    empty = Scene(picture, *faces_of(), np.zeros(0, bool))
-    two = Scene(
-        picture,
-        np.array([[0, 0, 9, 9], [4, 4, 20, 20]], np.float32),
-        np.ones((2, 5, 2), np.float32),
-        np.array([True, False]),
-    )
-    batch = collate([empty, two])
-    assert batch.kinds.tolist() == [[0, 0], [1, -1]]
-    assert batch.boxes[1, 0].tolist() == [0.5, 0.5, 9.5, 9.5]  # from the picture's corner
-    assert collate([empty]).kinds.tolist() == [[0]]
-
-
 def test_the_learning_rate_rises_and_falls() -> None:
     options = DetectorOptions(steps=100, warmup_steps=10, lr=1.0)
     rates = [options.lr_at(step) for step in range(100)]
@@ -405,40 +271,3 @@ def test_the_learning_rate_rises_and_falls() -> None:
     assert int(np.argmax(rates)) in (8, 9, 10)
     assert all(a > b for a, b in pairwise(rates[10:]))
     assert rates[-1] < 1e-3
-
-
-def faces_of(*boxes: tuple[float, ...]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    corners = np.array(boxes, np.float32).reshape(-1, 4)
-    size = corners[:, None, 2:] - corners[:, None, :2]
-    return corners, (corners[:, None, :2] + POINTS / 100 * size).astype(np.float32)
-
-
-def test_a_tally_counts_each_face_once() -> None:
-    true_boxes, true_points = faces_of((0, 0, 100, 100), (200, 0, 300, 100), (400, 0, 420, 20))
-    counts = np.array([True, True, False])
-    boxes, points = faces_of((2, 0, 102, 100), (0, 0, 100, 100), (400, 0, 420, 20), (600, 0, 700, 100))
-    scores = np.array([0.9, 0.8, 0.7, 0.6], np.float32)
-    tally = tally_faces(boxes, points, scores, true_boxes, true_points, counts)
-    assert tally.hits.tolist() == [1, 0, -1, 0]
-    assert tally.recall(0.5) == 0.5
-    assert tally.precision(0.5) == pytest.approx(1 / 3)
-    assert tally.precision(0.85) == 1.0
-    assert tally.landmark_difference(0.5) == pytest.approx(2 / 30)  # 2 px off, eyes 30 px apart
-    both = tally + tally
-    assert (both.faces, both.recall(0.5)) == (4, 0.5)
-    assert np.isnan(tally.recall(0.99)) or tally.recall(0.99) == 0
-    assert np.isnan(tally.precision(0.99))
-
-
-def test_a_threshold_is_chosen_where_both_are_high() -> None:
-    scores = np.array([0.9, 0.8, 0.6, 0.3], np.float32)
-    tally = Tally(3, scores, np.array([1, 1, 1, 0]), np.zeros(4, np.float32))
-    assert 0.3 < best_threshold(tally) <= 0.6
-
-
-def test_a_teacher_agrees_with_itself(shared: Path) -> None:
-    teacher = RetinaFaceDetector(shared / TEACHER)
-    files = sorted((shared / "data" / "faces" / "canada").glob("*.jpg"))[:2]
-    tally = compare(teacher, teacher, [read_picture(file) for file in files])
-    assert tally.faces == 2
-    assert (tally.recall(0.9), tally.precision(0.9), tally.landmark_difference(0.9)) == (1.0, 1.0, 0.0)

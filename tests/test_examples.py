@@ -15,6 +15,7 @@ from PIL import Image
 from gpenvideo.faces.alignment import crop_from_frame, template
 from gpenvideo.gpen import GPEN, GPENConfig, checkpoint
 from gpenvideo.kernels.crop import crop
+from gpenvideo.kernels.picture import as_frame
 from gpenvideo.picture import read_picture
 from gpenvideo.weights import read_manifest
 
@@ -39,7 +40,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network = GPEN(GPENConfig(128, 128, (8, 8, 8, 8, 8, 8), style_dim=16, mapping_layers=2))
     checkpoint.save(network, folder / "net.pth")
     Image.fromarray(astronaut()).save(folder / "portrait.png")
-    face = crop(astronaut(), crop_from_frame(LANDMARKS, template("gpen", 256)), 256)
+    face = crop(as_frame(astronaut()), crop_from_frame(LANDMARKS, template("gpen", 256)), 256)
     Image.fromarray(np.rint((face + 1) * 127.5).astype(np.uint8)).save(folder / "face.png")
     Image.new("RGB", (200, 200), "teal").save(folder / "nobody.png")
     return folder

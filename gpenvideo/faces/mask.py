@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from gpenvideo.errors import OptionError
+from gpenvideo.faces.alignment import invert, similarity, template
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +30,9 @@ MARGIN = 26 / 512  # of the crop's side
 SIGMA = 4 / 512 * math.sqrt(2)  # two Gaussians of 4 / 512 in a row are one of sqrt(2) times the width
 NOT_THE_FACE = (0, 14, 18)  # background, hat, cloth, of ParseNet's 19 classes
 CLASSES = 19
+
+FACE = (0.09, 0.08, 0.91, 0.99)  # left, top, right, bottom of a mask, of the side of FFHQ's crop
+EDGE = 0.34  # of the way from a mask's outline to its middle
 
 Mask = NDArray[np.float32]
 
@@ -58,19 +62,27 @@ def feather(size_px: int) -> Mask:
     return soften(np.ones((size_px, size_px), dtype=np.float32))
 
 
-def rounded(size_px: int) -> Mask:
-    """The mask without a parsing network: nearly the whole crop, rounded off, with a wide soft edge.
+def rounded(size_px: int, template_px: ArrayLike) -> Mask:
+    """The mask without a parsing network: the face and a little around it, with a wide soft edge.
 
-    Its levels are superellipses, |x|^4 + |y|^4 = r^4 with r = 1 at the middle of the crop's sides, and fall
-    smoothly over the outer fifth of r: half is at the published margin. A straight or a narrow edge
-    catches the eye where this one does not, and the corners of an aligned crop hold nothing of the face.
+    It is drawn on FFHQ's crop, and carried from there to where a template has the same landmarks, so that it
+    covers the same part of the face in each: brow to chin and ear to ear, of heads that are turned too. Its
+    levels are superellipses, |x|^2.2 + |y|^2.2 = r^2.2, and fall smoothly over the outer third of r. A
+    straight or a narrow edge catches the eye where this one does not.
+
+    Args:
+        size_px: side of the crop.
+        template_px: (5, 2), where the crop has the landmarks: see `gpenvideo.faces.alignment.template`.
 
     Returns:
-        (size_px, size_px) float32 in [0, 1], next to 0 at the border and 0 in the corners.
+        (size_px, size_px) float32 in [0, 1]; 0 at the border.
     """
-    axis = np.abs((2 * np.arange(size_px) + 1) / size_px - 1) ** 4
-    radius = np.add.outer(axis, axis) ** 0.25
-    depth = np.clip((1 - radius) / (4 * MARGIN), 0, 1)
+    ffhq_from_crop = invert(similarity(template("ffhq", 1), template_px))
+    y, x = np.mgrid[:size_px, :size_px].reshape(2, -1)
+    (u, v), (left, top, right, bottom) = ffhq_from_crop @ np.stack([x, y, np.ones_like(x)]), FACE
+    across, along = (2 * u - left - right) / (right - left), (2 * v - top - bottom) / (bottom - top)
+    radius = (np.abs(across) ** 2.2 + np.abs(along) ** 2.2) ** (1 / 2.2)
+    depth = np.clip((1 - radius) / EDGE, 0, 1).reshape(size_px, size_px)
     return np.asarray(depth**2 * (3 - 2 * depth), dtype=np.float32)
 
 

@@ -1,66 +1,119 @@
-"""Restored crops back into the picture they came from, inside their masks."""
+"""Restored crops back into the planes of the frame they came from, inside their masks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TypeVar
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from gpenvideo.errors import OptionError
-from gpenvideo.kernels.crop import Matrix, Picture, Pixels, bounds, check_picture, inverse, resample
+from gpenvideo.frame import Frame, Rectangle, Samples
+from gpenvideo.kernels.colour import samples_from_rgb
+from gpenvideo.kernels.warp import (
+    Grid,
+    Matrix,
+    Pixels,
+    bounds,
+    compose,
+    grids,
+    inverse,
+    reach,
+    reduction,
+    resample,
+)
 
-__all__ = ["match_colour", "paste", "paste_all"]
+__all__ = ["Paste", "match_colour", "paste"]
 
 GREY_WITHIN = 2 * 2 / 255  # of the range of 2
-LUMA = np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)
-
-P = TypeVar("P", NDArray[np.uint8], NDArray[np.uint16], Picture)
-
-
-def paste(image: P, restored: Pixels, mask: Pixels, crop_from_frame: Matrix, *, strength: float = 1.0) -> P:
-    """The picture with one restored face in it: see `paste_all`."""
-    return paste_all(image, [(restored, mask, crop_from_frame)], strength=strength)
+LUMA = np.array([(0.2126, 0.7152, 0.0722)], dtype=np.float32)
+NOWHERE = Rectangle(0, 0, 0, 0)
 
 
-def paste_all(image: P, faces: Iterable[tuple[Pixels, Pixels, Matrix]], *, strength: float = 1.0) -> P:
-    """The picture with its restored faces in it: image * (1 - mask) + restored * mask.
-
-    Where faces overlap, each pixel is the face's whose mask is larger there (GPEN notes, section 12), and
-    between equal masks the one's whose matrix is smaller, number by number: the order in which the faces
-    come does not matter. A pixel that no mask reaches keeps its value, bit for bit. The cost is that of
-    the faces, not of the picture.
-
-    Args:
-        image: (H, W, 3) RGB, uint8 or uint16, each over its full range; unchanged.
-        faces: for each, restored (S, S, 3) float32 RGB in [-1, 1]; mask (S, S) float32 in [0, 1]; and
-            crop_from_frame (2, 3).
-        strength: how much of the restored face to take, in [0, 1]; 0 gives the picture back.
-
-    Returns:
-        A new picture of the same dtype; levels are rounded half to even.
+@dataclass(frozen=True, slots=True, eq=False)
+class Paste:
+    """One restored face on its way back.
 
     Raises:
         OptionError: another dtype or shape, a strength outside [0, 1], a matrix without an inverse.
     """
-    check_picture(image)
-    if not 0.0 <= strength <= 1.0:
-        raise OptionError(f"a strength lies in [0, 1], got {strength}")
-    result = image.copy()
-    largest = np.zeros(image.shape[:2], dtype=np.float32)
-    for restored, mask, matrix in sorted(faces, key=lambda face: np.asarray(face[2]).ravel().tolist()):
-        _check_face(restored, mask)
-        rows, columns, cover, levels = _in_frame(image, restored, mask, np.asarray(matrix))
-        region = (slice(rows.start, rows.stop), slice(columns.start, columns.stop))
-        wins = cover > largest[region]
-        weight = strength * cover[..., None]
-        base = image[region].astype(np.float32)
-        blend = np.rint(base + weight * (levels - base)).astype(image.dtype)
-        result[region][wins] = blend[wins]
-        largest[region][wins] = cover[wins]
-    return result
+
+    restored: Pixels
+    """(S, S, 3) float32 RGB in [-1, 1], finite; clipped to that range."""
+
+    mask: Pixels
+    """(S, S) float32 in [0, 1]: how much of each pixel to take; 0 beyond its edges."""
+
+    crop_from_frame: Matrix
+    """(2, 3), to the S px of `restored`."""
+
+    strength: float = 1.0
+    """In [0, 1], multiplies the mask."""
+
+    def __post_init__(self) -> None:
+        _check_face(self.restored, self.mask)
+        if not 0.0 <= self.strength <= 1.0:
+            raise OptionError(f"a strength lies in [0, 1], got {self.strength}")
+        inverse(self.crop_from_frame)
+
+
+class _Patch(NamedTuple):
+    """What a face brings to one grid of the frame."""
+
+    grid: Grid
+    window: tuple[slice, slice]
+    """Its rows and columns."""
+
+    levels: list[Pixels]
+    """(h, w) of each plane, neither rounded nor clipped."""
+
+    weights: Pixels
+    """(h, w) in [0, 1]."""
+
+
+def paste(frame: Frame, faces: Sequence[Paste]) -> list[Rectangle]:
+    """Write restored faces into a frame's planes, in place: level + weight * (restored - level).
+
+    The weight is the mask times the strength. Each plane is written on its own grid: a restored face becomes
+    levels at its own size, and is smoothed on its way to samples that are coarser (chroma's often are), else
+    bilinear. Where faces overlap, a sample is the face's whose weight is larger there (GPEN notes, section
+    12), and between equal weights the one's whose matrix is smaller, number by number: the order in which the
+    faces come does not matter. A sample whose weight is 0, or too small to change it, keeps its value, bit
+    for bit. The cost is that of the faces, not of the frame.
+
+    Args:
+        frame: any layout, its planes of any strides; `edited`, or a mistake in the caller is likely.
+        faces: any number.
+
+    Returns:
+        For each face, the smallest rectangle that holds every sample it wrote, chroma samples counted as the
+        luma samples they span; of no area where it wrote none.
+
+    Raises:
+        OptionError: a frame that is not `edited`, colour that is not supported.
+    """
+    if not frame.edited:
+        raise OptionError("the planes belong to the decoder: paste into frame.copy()")
+    order = sorted(range(len(faces)), key=lambda i: np.asarray(faces[i].crop_from_frame).ravel().tolist())
+    patches = [_patches(frame, faces[i]) for i in order]
+    for one, other in combinations(patches, 2):
+        for mine, theirs in zip(one, other, strict=False):
+            _settle(mine, theirs)
+    patches = [[patch for patch in of_face if patch.weights.any()] for of_face in patches]
+    blends = [[_blended(frame, patch) for patch in of_face] for of_face in patches]  # before any is written
+    rectangles = [NOWHERE] * len(faces)
+    for i, of_face, of_blends in zip(order, patches, blends, strict=True):
+        for patch, blended in zip(of_face, of_blends, strict=True):
+            written = patch.weights > 0
+            for plane, samples in zip(frame.planes[patch.grid.planes], blended, strict=True):
+                np.copyto(plane[patch.window], samples, where=written)
+        rectangles[i] = _rectangle(frame, of_face)
+    return rectangles
 
 
 def match_colour(restored: Pixels, crop: Pixels, mask: Pixels) -> Pixels:
@@ -71,50 +124,152 @@ def match_colour(restored: Pixels, crop: Pixels, mask: Pixels) -> Pixels:
     within two levels of 255) gives a face without colour, of the restored face's luma (BT.709).
 
     Args:
-        restored, crop: (S, S, 3) float32 RGB in [-1, 1].
+        restored: (S, S, 3) float32 RGB in [-1, 1].
+        crop: (S', S', 3) float32 RGB in [-1, 1]: the same face at any size.
         mask: (S, S) float32 in [0, 1]: where the two show the same thing.
 
     Returns:
         (S, S, 3) float32 RGB, clipped to [-1, 1].
+
+    Raises:
+        OptionError: another dtype or shape.
     """
     _check_face(restored, mask)
-    if crop.shape != restored.shape:
-        raise OptionError(
-            f"the restored face and its crop have one shape, got {restored.shape}, {crop.shape}"
-        )
-    if (crop.max(axis=2) - crop.min(axis=2)).max() <= GREY_WITHIN:
-        restored = np.repeat((restored @ LUMA)[..., None], 3, axis=2)
-        crop = np.repeat(crop.mean(axis=2, keepdims=True), 3, axis=2)
-    size = mask.shape[0]
-    grid = min(16, size)
-    weighted = np.dstack([(crop - restored) * mask[..., None], mask])
-    coarse = cv2.GaussianBlur(cv2.resize(weighted, (grid, grid), interpolation=cv2.INTER_AREA), (0, 0), 1.0)
+    if crop.shape != (len(crop), len(crop), 3) or crop.dtype != np.float32:
+        raise OptionError(f"a crop is (S, S, 3) float32, got {crop.shape} {crop.dtype}")
+    between = np.array([(1, -1, 0), (0, 1, -1), (1, 0, -1)], dtype=np.float32)
+    if cv2.norm(cv2.transform(crop, between), cv2.NORM_INF) <= GREY_WITHIN:
+        restored = _array(cv2.transform(restored, np.repeat(LUMA, 3, axis=0)))
+        crop = _array(cv2.transform(crop, np.full((3, 3), 1 / 3, dtype=np.float32)))
+    size = len(mask)
+    seen = min(64, size, len(crop))
+    before, after, weight = (_shrunk(pixels, seen) for pixels in (crop, restored, mask))
+    weighted = np.dstack([(before - after) * weight[..., None], weight])
+    coarse = cv2.GaussianBlur(_shrunk(weighted, min(16, seen)), (0, 0), 1.0)
     shift = coarse[..., :3] / np.maximum(coarse[..., 3:], 1e-3)
-    smooth = cv2.resize(shift, (size, size), interpolation=cv2.INTER_CUBIC)
-    return np.asarray(np.clip(restored + smooth, -1, 1), dtype=np.float32)
+    smooth = cv2.resize(shift, (seen, seen), interpolation=cv2.INTER_CUBIC)
+    smooth = cv2.resize(smooth, (size, size), interpolation=cv2.INTER_LINEAR)
+    return _array(np.clip(cv2.add(restored, smooth), -1, 1))
 
 
-def _in_frame(
-    picture: Picture, restored: Pixels, mask: Pixels, crop_from_frame: Matrix
-) -> tuple[range, range, Pixels, Pixels]:
-    """The rows and columns of the picture that a mask reaches, and there the mask and the face's levels."""
-    ys, xs = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    frame_from_crop = inverse(crop_from_frame)
-    if not ys.size:
-        return range(0), range(0), np.zeros((0, 0), np.float32), np.zeros((0, 0, 3), np.float32)
-    columns, rows = bounds(frame_from_crop, (xs[0] - 1, ys[0] - 1, xs[-1] + 1, ys[-1] + 1))
-    rows, columns = _within(rows, picture.shape[0]), _within(columns, picture.shape[1])
-    crop_from_window = np.array(crop_from_frame, dtype=np.float64)
-    crop_from_window[:, 2] += crop_from_window[:, :2] @ (columns.start, rows.start)
-    size = (len(rows), len(columns))
-    cover = resample(mask, crop_from_window, size, cv2.BORDER_CONSTANT)
-    rgb = resample(np.clip(restored, -1, 1), crop_from_window, size, cv2.BORDER_REPLICATE)
-    return rows, columns, cover, (rgb + np.float32(1)) * np.float32(np.iinfo(picture.dtype).max / 2)
+def _patches(frame: Frame, face: Paste) -> list[_Patch]:
+    """A face on each grid of the frame, where its mask reaches; none where the mask is empty."""
+    all_grids = grids(frame.layout, frame.colour)
+    smallest = 0.5 / (2**frame.layout.depth_bits - 1)  # less cannot change a sample
+    maps = [compose(face.crop_from_frame, grid.frame_from_plane) for grid in all_grids]
+    spans = _span(face.mask.max(axis=0)), _span(face.mask.max(axis=1))
+    if not all(spans):
+        return []
+    margin = max(max(reach(crop_from_plane)) for crop_from_plane in maps)
+    unit = math.lcm(*(k for crop_from_plane in maps for k in reduction(crop_from_plane)))
+    columns, rows = (range((span.start - margin) // unit * unit, span.stop + margin) for span in spans)
+    rgb = np.clip(_part(face.restored, rows, columns, cv2.BORDER_REPLICATE), -1, 1)
+    levels = cv2.split(cv2.transform(rgb, samples_from_rgb(frame.layout, frame.colour)))
+    cover = _part(face.mask, rows, columns, cv2.BORDER_CONSTANT) * np.float32(face.strength)
+    source = _array(cv2.merge([*levels, cover]))  # of four channels, which OpenCV warps faster than two
+    patches = []
+    for grid, crop_from_plane in zip(all_grids, maps, strict=True):
+        x, y = reach(crop_from_plane)
+        touched = (spans[0].start - x, spans[1].start - y, spans[0].stop - 1 + x, spans[1].stop - 1 + y)
+        left, top, right, bottom = bounds(inverse(crop_from_plane), touched)
+        height, width = frame.planes[grid.planes][0].shape
+        window = _within(top, bottom, height), _within(left, right, width)
+        source_from_window = compose(
+            crop_from_plane, np.array([(1, 0, window[1].start), (0, 1, window[0].start)])
+        )
+        source_from_window[:, 2] -= (columns.start, rows.start)
+        size = (window[0].stop - window[0].start, window[1].stop - window[1].start)
+        *pixels, weights = _channels(resample(source, source_from_window, size, cv2.BORDER_REPLICATE))
+        patches.append(_Patch(grid, window, pixels[grid.planes], weights * (weights > smallest)))
+    return patches
 
 
-def _within(indices: range, length: int) -> range:
-    start = min(max(indices.start, 0), length)
-    return range(start, max(start, min(indices.stop, length)))
+def _channels(pixels: Pixels) -> list[Pixels]:
+    """(h, w, C) as C arrays of their own; h or w may be 0."""
+    if not pixels.size:
+        return [np.zeros(pixels.shape[:2], dtype=np.float32) for _ in range(pixels.shape[2])]
+    return [_array(channel) for channel in cv2.split(pixels)]
+
+
+def _part(pixels: Pixels, rows: range, columns: range, border: int) -> Pixels:
+    """A window of a crop that may reach over its edges."""
+    height, width = pixels.shape[:2]
+    over = (
+        max(0, -rows.start),
+        max(0, rows.stop - height),
+        max(0, -columns.start),
+        max(0, columns.stop - width),
+    )
+    inside = pixels[max(0, rows.start) : rows.stop, max(0, columns.start) : columns.stop]
+    return _array(cv2.copyMakeBorder(inside, *over, border)) if any(over) else inside
+
+
+def _settle(mine: _Patch, theirs: _Patch) -> None:
+    """Where two patches overlap, take its weight from the one that has less; `mine` keeps it where equal."""
+    starts = [max(a.start, b.start) for a, b in zip(mine.window, theirs.window, strict=True)]
+    stops = [min(a.stop, b.stop) for a, b in zip(mine.window, theirs.window, strict=True)]
+    if starts[0] >= stops[0] or starts[1] >= stops[1]:
+        return
+    shared = [
+        patch.weights[
+            starts[0] - patch.window[0].start : stops[0] - patch.window[0].start,
+            starts[1] - patch.window[1].start : stops[1] - patch.window[1].start,
+        ]
+        for patch in (mine, theirs)
+    ]
+    loses = shared[1] > shared[0]
+    shared[0][loses] = 0
+    shared[1][~loses] = 0
+
+
+def _blended(frame: Frame, patch: _Patch) -> list[Samples]:
+    """The samples of each plane in a patch's window: rounded half to even, clipped to the depth's levels."""
+    layout = frame.layout
+    depth, top = (cv2.CV_8U if layout.depth_bits <= 8 else cv2.CV_16U), 2**layout.depth_bits - 1
+    blended: list[Samples] = []
+    for plane, levels in zip(frame.planes[patch.grid.planes], patch.levels, strict=True):
+        base = np.ascontiguousarray(plane[patch.window])
+        change = cv2.subtract(levels, base, dtype=cv2.CV_32F)
+        samples = cv2.add(base, cv2.multiply(change, patch.weights, dst=change), dtype=depth)
+        blended.append(samples if top in (255, 65535) else np.minimum(samples, top))
+    return blended
+
+
+def _rectangle(frame: Frame, patches: Sequence[_Patch]) -> Rectangle:
+    """The luma samples that the written samples of a face span."""
+    spans = []
+    for patch in patches:
+        (across, down), (rows, columns) = patch.grid.step, patch.window
+        xs, ys = (_span(patch.weights.max(axis=axis)) for axis in (0, 1))
+        x0, x1 = across * (columns.start + xs.start), across * (columns.start + xs.stop)
+        y0, y1 = down * (rows.start + ys.start), down * (rows.start + ys.stop)
+        spans.append((x0, y0, min(x1, frame.width), min(y1, frame.height)))
+    if not spans:
+        return NOWHERE
+    corners = np.array(spans)
+    return Rectangle(*corners[:, :2].min(axis=0).tolist(), *corners[:, 2:].max(axis=0).tolist())
+
+
+def _span(largest: NDArray[Any]) -> range:
+    """From the first to the last that is not 0."""
+    nonzero = np.flatnonzero(largest)
+    return range(nonzero[0], nonzero[-1] + 1) if nonzero.size else range(0)
+
+
+def _within(low: float, high: float, length: int) -> slice:
+    """The whole numbers from low to high that are indices."""
+    start = min(max(math.ceil(low), 0), length)
+    return slice(start, max(start, min(math.floor(high) + 1, length)))
+
+
+def _shrunk(pixels: Pixels, size_px: int) -> Pixels:
+    if len(pixels) == size_px:
+        return pixels
+    return _array(cv2.resize(pixels, (size_px, size_px), interpolation=cv2.INTER_AREA))
+
+
+def _array(pixels: Any) -> Pixels:
+    return np.asarray(pixels, dtype=np.float32)
 
 
 def _check_face(restored: Pixels, mask: Pixels) -> None:

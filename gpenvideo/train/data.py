@@ -36,6 +36,7 @@ from gpenvideo.errors import GpenvideoError, OptionError, file_error
 from gpenvideo.faces.alignment import crop_from_frame
 from gpenvideo.faces.alignment import template as template_points
 from gpenvideo.kernels.crop import crop
+from gpenvideo.kernels.picture import as_frame
 from gpenvideo.train.portraits import Portrait, read_picture, read_portraits
 from gpenvideo.weights import cache_dir
 
@@ -45,7 +46,7 @@ Template = Literal["ffhq", "gpen"]
 Progress = Callable[[int, int], None]
 
 MARGIN = 0.125  # cached on each side beyond the crop, of its size: what the jitter may reach
-CACHE_FORMAT = 1  # to be raised when the same options make other crops
+CACHE_FORMAT = 2  # to be raised when the same options make other crops
 CHUNK = 256  # crops in flight while the cache is built
 
 
@@ -250,7 +251,7 @@ def _cached_crops(
     def aligned(one: Portrait) -> bytes:
         matrix = _crop_from_picture(one, size_px, template)
         matrix[:, 2] += margin
-        pixels = crop(read_picture(root / one.file), matrix, side)
+        pixels = crop(as_frame(read_picture(root / one.file)), matrix, side)
         return bytes(np.rint((pixels + 1) * 127.5).astype(np.uint8).data)
 
     beside = cache / f"{file.name}.{os.getpid()}.part"

@@ -35,12 +35,12 @@ Picture = NDArray[np.uint8]
 SMALLEST_FACE_PX, LARGEST_FACE_PX = 12.0, 400.0  # width of the box
 LEAST_VISIBLE = 0.65  # of a face's box; less is neither face nor background
 PRESETS: tuple[tuple[Preset | None, float], ...] = (
-    (None, 0.45), ("mild", 0.2), ("base", 0.15), ("film", 0.2),
+    (None, 0.55), ("mild", 0.2), ("base", 0.12), ("film", 0.13),
 )  # fmt: skip
 GREY_SHARE = 0.2  # of the scenes, on top of what film takes the colour from
 NEGATIVE_SHARE, PORTRAIT_SHARE = 0.15, 0.35  # scenes without a face; with one whole portrait
-TURNED_WEIGHT, MOST_TURN = 30.0, 0.6  # a face turned by t is drawn 1 + 30 t^2 times as often, t at most 0.6
-DISTRACTOR_SHARE, OCCLUDED_SHARE, TILTED_SHARE = 0.3, 0.2, 0.35
+TURNED_WEIGHT, MOST_TURN = 15.0, 0.6  # a face turned by t is drawn 1 + 15 t^2 times as often, t at most 0.6
+DISTRACTOR_SHARE, OCCLUDED_SHARE, TILTED_SHARE = 0.3, 0.15, 0.25
 
 
 class Scene(NamedTuple):
@@ -50,12 +50,14 @@ class Scene(NamedTuple):
     boxes      (F, 4) float32, px: left, top, right, bottom
     landmarks  (F, 5, 2) float32, px
     certain    (F,) bool; False where too little is to be seen to call it a face, or no face
+    clean      (S, S, 3) uint8 RGB, the picture before it was degraded
     """
 
     picture: Picture
     boxes: NDArray[np.float32]
     landmarks: NDArray[np.float32]
     certain: NDArray[np.bool_]
+    clean: Picture
 
 
 def list_backgrounds(
@@ -134,10 +136,11 @@ class Scenes(Dataset[Scene]):
         boxes = np.array([box for box, _ in found], np.float32).reshape(-1, 4)
         landmarks = np.array([points for _, points in found], np.float32).reshape(-1, 5, 2)
         legible_px = SMALLEST_FACE_PX - 2  # a tilted face may be a little less wide than was drawn
+        clean = picture
         if self.degraded:
-            picture, legible_px = _degraded(picture, boxes, rng)
+            picture, legible_px = _degraded(clean, boxes, rng)
         certain = (_visible(boxes, size_px) >= LEAST_VISIBLE) & (boxes[:, 2] - boxes[:, 0] >= legible_px)
-        return Scene(picture, boxes, landmarks, certain)
+        return Scene(picture, boxes, landmarks, certain, clean)
 
     def _ground(self, rng: np.random.Generator, size_px: int) -> Picture:
         """A part of a background at 0.6 to 2 times its size; beyond its edges it goes on mirrored."""
@@ -234,7 +237,7 @@ def _turn(label: Label) -> float:
 
 def _linear(rng: np.random.Generator, scale: float) -> Matrix:
     """A (2, 2) turn, squeeze and mirroring of about that scale."""
-    tilted = rng.uniform(-60, 60) if rng.random() < TILTED_SHARE else rng.normal(0, 10)
+    tilted = rng.uniform(-50, 50) if rng.random() < TILTED_SHARE else rng.normal(0, 10)
     cos, sin = np.cos(np.deg2rad(tilted)), np.sin(np.deg2rad(tilted))
     squeeze = rng.uniform(0.75, 1.1) if rng.random() < 0.4 else 1.0
     mirror = -1.0 if rng.random() < 0.5 else 1.0

@@ -14,7 +14,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from gpenvideo.errors import CheckpointError, OptionError, file_error
-from gpenvideo.faces.detector import RetinaFace, network_input
+from gpenvideo.faces.detector import RetinaFace, fill, network_input
 from gpenvideo.train.data import one_thread
 from gpenvideo.train.detector_data import Scene
+from gpenvideo.train.detector_distillation import distillation_losses
 from gpenvideo.train.detector_losses import Batch, collate, detector_losses
 
 __all__ = ["DetectorOptions", "export_detector", "new_detector", "train_detector"]
@@ -42,6 +43,8 @@ class DetectorOptions:
     pixels_per_step how many pixels a step sees: scenes = pixels / side squared
     lr, weight_decay  of AdamW; lr rises over `warmup_steps`, then falls to 0 along a cosine
     ema             decay of the averaged weights, which are what is exported
+    norm_steps      after so many steps the run goes on from its average, with the batch norms as they will be
+                    used; None: they see each batch to the end
     max_grad_norm   longer gradients are shortened to this
     bf16            autocast; faster where the processor has it
     save_every      steps between checkpoints
@@ -56,6 +59,7 @@ class DetectorOptions:
     weight_decay: float = 1e-4
     warmup_steps: int = 300
     ema: float = 0.998
+    norm_steps: int | None = None
     max_grad_norm: float = 10.0
     bf16: bool = False
     save_every: int = 500
@@ -97,9 +101,14 @@ def train_detector(
     out: str | os.PathLike[str],
     options: DetectorOptions,
     *,
+    teacher: RetinaFace | None = None,
+    start_from: Mapping[str, Tensor] | None = None,
     device: str | torch.device = "cpu",
 ) -> Iterator[dict[str, float]]:
     """Train, or go on with the run in folder `out`; yields each step's losses when it is done.
+
+    With a `teacher` the losses are those of `gpenvideo.train.detector_distillation`. A new run starts from the
+    weights `start_from`, or from random ones.
 
     The folder gets options.json, stats.jsonl (a line a step) and checkpoint.pth (weights, average, optimiser
     and step; written whole or not at all).
@@ -111,6 +120,10 @@ def train_detector(
     checkpoint = folder / "checkpoint.pth"
     _keep_options(folder, options)
     network = new_detector(options.seed).to(device).to(memory_format=torch.channels_last)
+    if start_from is not None:
+        fill(network, start_from)
+    if teacher is not None:
+        teacher = teacher.to(device)
     average = {name: value.clone() for name, value in network.state_dict().items()}
     optimiser = torch.optim.AdamW(network.parameters(), lr=options.lr, weight_decay=options.weight_decay)
     start = _resume(checkpoint, network, average, optimiser)
@@ -129,7 +142,11 @@ def train_detector(
             began = time.perf_counter()
             for group in optimiser.param_groups:
                 group["lr"] = options.lr_at(step)
-            losses = _step(network, optimiser, batch, options)
+            if step == options.norm_steps:
+                network.load_state_dict(average)
+            if options.norm_steps is not None and step >= options.norm_steps:
+                network.eval()
+            losses = _step(network, optimiser, batch, options, teacher)
             decay = min(options.ema, (1 + step) / (10 + step))
             _average(average, network.state_dict(), decay)
             stats = {"step": step, "lr": options.lr_at(step), "s": time.perf_counter() - began, **losses}
@@ -160,13 +177,18 @@ def _step(
     optimiser: torch.optim.Optimizer,
     batch: Batch,
     options: DetectorOptions,
+    teacher: RetinaFace | None,
 ) -> dict[str, float]:
     device = next(network.parameters()).device
     batch = Batch(*(getattr(batch, name).to(device) for name in Batch.__slots__))
     with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
         outputs = network(network_input(batch.pictures))
     logits, box_codes, landmark_codes = (output.float() for output in outputs)
-    losses = detector_losses(logits, box_codes, landmark_codes, batch)
+    if teacher is None:
+        losses = detector_losses(logits, box_codes, landmark_codes, batch)
+    else:
+        with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
+            losses = distillation_losses(logits, box_codes, landmark_codes, batch, teacher)
     optimiser.zero_grad(set_to_none=True)
     losses["total"].backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(network.parameters(), options.max_grad_norm)

@@ -35,12 +35,14 @@ class Batch:
     boxes      (N, F, 4) float32, px from the picture's corner: left, top, right, bottom
     landmarks  (N, F, 5, 2) float32, px from the picture's corner
     kinds      (N, F) int64: FACE, UNCERTAIN (neither face nor background) or ABSENT (an empty place)
+    clean      (N, S, S, 3) uint8 RGB, the pictures before they were degraded
     """
 
     pictures: Tensor
     boxes: Tensor
     landmarks: Tensor
     kinds: Tensor
+    clean: Tensor
 
 
 def collate(scenes: Sequence[Scene]) -> Batch:
@@ -58,6 +60,7 @@ def collate(scenes: Sequence[Scene]) -> Batch:
         torch.from_numpy(boxes),
         torch.from_numpy(landmarks),
         torch.from_numpy(kinds),
+        torch.from_numpy(np.stack([scene.clean for scene in scenes])),
     )
 
 

@@ -1,0 +1,215 @@
+"""Analysis: which shots a video has, and which faces are where in each of its frames.
+
+Faces are searched for on every n-th frame of a shot and on its last; between two searches they are
+interpolated, so nothing lags. What is found depends on the frames and the options alone, never on timing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from gpenvideo.errors import OptionError
+from gpenvideo.face import Face, FaceTrack
+from gpenvideo.faces.detector import Detector
+from gpenvideo.faces.shots import CutDetector
+from gpenvideo.faces.tracker import Tracker, between
+from gpenvideo.frame import Frame, StreamInfo
+from gpenvideo.kernels.picture import small_luma, thumbnail
+from gpenvideo.stages import Stages
+
+__all__ = ["Analysed", "Analysis", "faces_in", "upright_picture"]
+
+T = TypeVar("T")
+
+SEARCH_EVERY_S = 0.12
+SHOT_SIZE = (64, 36)  # of the pictures that shots are told apart by
+SEARCHES_A_BATCH = 4  # the detector's cost a picture halves from 1 to 4 on a CPU, and hardly falls after
+HELD_BYTES = 256 << 20  # the most that frames waiting for a search may take
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Analysed:
+    """A frame and the faces in it."""
+
+    frame: Frame
+    tracks: list[FaceTrack]
+    """Landmarks and boxes are px of the upright picture in square pixels."""
+
+    starts_shot: bool
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    frame: Frame
+    starts_shot: bool
+    searched: bool = False
+
+
+class Analysis:
+    """Finds the shots of one video stream and tracks the faces through them.
+
+    Args:
+        detector: finds the faces in (H, W, 3) uint8 RGB pictures.
+        info: of the stream; its rotation, mirroring and sample aspect make the picture upright.
+        detect_size_px: longest side of the picture the detector sees.
+        detect_every: frames from one search to the next; None is every 0.12 s.
+        stages: where the seconds are counted.
+
+    Raises:
+        OptionError: a size or a cadence that cannot be.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        info: StreamInfo,
+        *,
+        detect_size_px: int = 640,
+        detect_every: int | None = None,
+        stages: Stages | None = None,
+    ) -> None:
+        if detect_size_px < 16:
+            raise OptionError(f"the detector sees 16 px or more, got {detect_size_px}")
+        if detect_every is not None and detect_every < 1:
+            raise OptionError(f"faces are searched for every 1 or more frames, got {detect_every}")
+        self._detector = detector
+        self._info = info
+        self._size_px = detect_size_px
+        self._every = detect_every
+        self._stages = stages or Stages()
+        self._tracker = Tracker()
+        self._waiting: list[_Waiting | object] = []
+        self._before: list[FaceTrack] = []  # at the last search of this shot
+        self._shot_s = 0.0  # when the shot began
+        self._in_shot = 0  # frames of it so far
+        self._slot = -1  # which span of SEARCH_EVERY_S of it was searched last
+
+    def __call__(self, items: Iterable[Frame | T]) -> Iterator[Analysed | T]:
+        """Analyse a stream: a frame comes out when the search that follows it is done.
+
+        Items that are no frames (packets of other streams) keep their place among the frames.
+        """
+        for item in self._in_shots(items):
+            if isinstance(item, _Waiting):
+                yield from self._take(item)  # type: ignore[misc]
+            elif self._waiting:
+                self._waiting.append(item)
+            else:
+                yield item  # type: ignore[misc]
+        yield from self._end_shot()  # type: ignore[misc]
+
+    def _in_shots(self, items: Iterable[object]) -> Iterator[_Waiting | object]:
+        """Each frame with whether a shot starts at it; it waits for the frames that this depends on."""
+        cuts = CutDetector()
+        queue: deque[object] = deque()
+        for item in items:
+            queue.append(item)
+            if isinstance(item, Frame):
+                with self._stages("shots"):
+                    luma = small_luma(item, SHOT_SIZE)
+                    decided = cuts.update(np.rint(luma * 255).clip(0, 255).astype(np.uint8))
+                yield from _decided(queue, decided)
+            elif len(queue) == 1:
+                yield queue.pop()
+        yield from _decided(queue, cuts.finish())
+
+    def _take(self, taken: _Waiting) -> Iterator[Analysed | object]:
+        frame = taken.frame
+        if taken.starts_shot:
+            yield from self._end_shot()
+            self._shot_s, self._in_shot, self._slot = frame.time_s, 0, -1
+        self._waiting.append(taken)
+        self._in_shot += 1
+        frames = [item for item in self._waiting if isinstance(item, _Waiting)]
+        full = (len(frames) + 1) * sum(plane.nbytes for plane in frame.planes) > HELD_BYTES
+        taken.searched = self._is_due(frame.time_s) or full
+        if full or sum(item.searched for item in frames) == SEARCHES_A_BATCH:
+            yield from self._search()
+
+    def _is_due(self, time_s: float) -> bool:
+        if self._every is not None:
+            return (self._in_shot - 1) % self._every == 0
+        slot = math.floor((time_s - self._shot_s) / SEARCH_EVERY_S + 1e-6)
+        due, self._slot = slot > self._slot, max(slot, self._slot)
+        return due
+
+    def _end_shot(self) -> Iterator[Analysed | object]:
+        """Search the last frame of a shot too, and forget its faces."""
+        frames = [item for item in self._waiting if isinstance(item, _Waiting)]
+        if frames:
+            frames[-1].searched = True
+        yield from self._search()
+        self._tracker.reset()
+        self._before = []
+
+    def _search(self) -> Iterator[Analysed | object]:
+        """Look for faces in the waiting frames that are due, and give back all that now have theirs.
+
+        The last frame that waits is due. What waits behind it is no frame.
+        """
+        waiting, self._waiting = self._waiting, []
+        frames = [item.frame for item in waiting if isinstance(item, _Waiting) and item.searched]
+        with self._stages("detect"):
+            found = faces_in(frames, self._detector, self._info, self._size_px) if frames else []
+        searches = [
+            self._tracker.update(frame.time_s, faces) for frame, faces in zip(frames, found, strict=True)
+        ]
+        for item in waiting:
+            if not isinstance(item, _Waiting):
+                yield item
+                continue
+            if item.searched:
+                self._before, *searches = searches
+                tracks = [track for track in self._before if track.opacity > 0]
+            else:
+                tracks = between(self._before, searches[0], item.frame.time_s)
+            yield Analysed(item.frame, tracks, item.starts_shot)
+
+
+def _decided(queue: deque[object], decisions: Sequence[bool]) -> Iterator[_Waiting | object]:
+    """Take the frames that are decided, and what follows each that is no frame, off the head of a queue."""
+    for starts_shot in decisions:
+        yield _Waiting(queue.popleft(), starts_shot)  # type: ignore[arg-type]
+        while queue and not isinstance(queue[0], Frame):
+            yield queue.popleft()
+
+
+def faces_in(
+    frames: Sequence[Frame], detector: Detector, info: StreamInfo, longest_px: int = 640
+) -> list[list[Face]]:
+    """The faces of some frames of a stream, in pixels of the upright picture in square pixels."""
+    pictures = [upright_picture(frame, info, longest_px) for frame in frames]
+    width, height = info.upright_size
+    found = []
+    for picture, faces in zip(pictures, detector(pictures), strict=True):
+        scale = np.array([width / picture.shape[1], height / picture.shape[0]], dtype=np.float32)
+        found.append([_scaled(face, scale) for face in faces])
+    return found
+
+
+def upright_picture(frame: Frame, info: StreamInfo, longest_px: int) -> NDArray[np.uint8]:
+    """A frame as a person is to see it, shrunk so that no side is over `longest_px`: (h, w, 3) uint8 RGB."""
+    width, height = info.upright_size
+    shrink = min(1.0, longest_px / max(width, height))
+    width, height = max(1, round(width * shrink)), max(1, round(height * shrink))
+    size = (width, height) if info.rotation_deg % 180 == 0 else (height, width)
+    picture = thumbnail(frame, longest_px)
+    if picture.shape[1::-1] != size:
+        picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR))
+    if info.mirrored:
+        picture = picture[:, ::-1]
+    return np.ascontiguousarray(np.rot90(picture, -info.rotation_deg // 90))
+
+
+def _scaled(face: Face, scale: NDArray[np.float32]) -> Face:
+    """A face of a small picture in pixels of the large one; pixel centres lie on whole numbers."""
+    box = (face.box + 0.5) * np.tile(scale, 2) - 0.5
+    return Face(box, (face.landmarks + 0.5) * scale - 0.5, face.score)

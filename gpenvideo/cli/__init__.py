@@ -1,0 +1,66 @@
+"""The command line: arguments in, lines and pictures out. The only part that prints or exits."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import Annotated
+
+import typer
+
+from gpenvideo.cli.about import demo, info
+from gpenvideo.cli.console import err, out, show_warning
+from gpenvideo.cli.interrupts import Interrupted, interruptible, leave
+from gpenvideo.cli.restore import restore
+from gpenvideo.cli.weights import app as weights_app
+from gpenvideo.errors import GpenvideoError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="gpenvideo",
+    help="Restore faces in film, video and photographs.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(restore)
+app.command()(info)
+app.command()(demo)
+app.add_typer(weights_app, name="weights", no_args_is_help=True)
+
+
+def main() -> None:
+    """Run the command line; one clear line and exit code 2 for whatever a person can put right.
+
+    Ctrl-C ends it with 130, SIGTERM with 143; what was half written is removed.
+    """
+    with interruptible():
+        try:
+            with warnings.catch_warnings():
+                warnings.showwarning = show_warning
+                app()
+        except GpenvideoError as error:
+            err.print(f"gpenvideo: {error}", style="red", markup=False, highlight=False)
+            sys.exit(2)
+        except Interrupted as stop:
+            err.print("stopped")
+            leave(stop.code)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        out.print(version("gpenvideo"), highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="The version, and no more."),
+    ] = False,
+) -> None:
+    """Restore faces in film, video and photographs."""

@@ -1,0 +1,165 @@
+"""`gpenvideo restore`: pictures, folders, image sequences and videos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gpenvideo.cli.console import Device, Dtype, Json
+from gpenvideo.cli.pictures import picture_pairs, restore_pictures
+from gpenvideo.errors import OptionError
+
+__all__ = ["restore"]
+
+PICTURE_CODECS = ("png", "tiff", "dpx", "exr")
+FACES, PART, CODEC, TOLD = "Which faces", "Which part", "How it is written", "What is told"
+
+Strength = Annotated[float, typer.Option(min=0, max=1, help="How much of the restored face.")]
+Select = Annotated[
+    str, typer.Option(help="all, largest, N (from the left, from 0) or id:N.", rich_help_panel=FACES)
+]
+MinFace = Annotated[float, typer.Option(min=0, help="The least width, px.", rich_help_panel=FACES)]
+MaxFaces = Annotated[int | None, typer.Option(min=1, help="The largest N a frame.", rich_help_panel=FACES)]
+DetectSize = Annotated[
+    int, typer.Option(min=16, help="Longest side of what the detector sees, px.", rich_help_panel=FACES)
+]
+DetectEvery = Annotated[
+    int | None, typer.Option(min=1, help="Frames from search to search.", rich_help_panel=FACES)
+]
+Start = Annotated[str | None, typer.Option(help="62.5, 1:02.5 or 1550f (frames).", rich_help_panel=PART)]
+End = Annotated[str | None, typer.Option(help="As --start; not included.", rich_help_panel=PART)]
+Stream = Annotated[int | None, typer.Option(min=0, help="Which video stream, from 0.", rich_help_panel=PART)]
+Rate = Annotated[
+    str | None, typer.Option(help="Frames a second, of sequences and raw streams.", rich_help_panel=PART)
+]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Damage in the source is an error.", rich_help_panel=PART)
+]
+Codec = Annotated[
+    str | None,
+    typer.Option(
+        help="libx264 (default), libx265, libsvtav1, ffv1, prores_ks, h264_nvenc...", rich_help_panel=CODEC
+    ),
+]
+Crf = Annotated[float | None, typer.Option(help="Quality, the encoder's scale.", rich_help_panel=CODEC)]
+Preset = Annotated[str | None, typer.Option(help="The encoder's preset.", rich_help_panel=CODEC)]
+PixFmt = Annotated[str | None, typer.Option(help="Default: the source's.", rich_help_panel=CODEC)]
+Compare = Annotated[
+    str | None, typer.Option(help="side or wipe: source and result in one.", rich_help_panel=TOLD)
+]
+Preview = Annotated[
+    str | None, typer.Option(help="Only a picture of this moment, before and after.", rich_help_panel=TOLD)
+]
+ReportFile = Annotated[Path | None, typer.Option(help="What was done, as JSON.", rich_help_panel=TOLD)]
+FramesFile = Annotated[
+    Path | None, typer.Option(help="A JSON line a frame: pts and masks.", rich_help_panel=TOLD)
+]
+
+
+def restore(
+    source: Annotated[
+        Path, typer.Argument(help="A video, a picture, a folder, or a pattern like shot_%04d.png.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Default: beside it, as NAME.restored.EXT.")
+    ] = None,
+    weights: Annotated[str | None, typer.Option(help="A checkpoint, or a name of `weights list`.")] = None,
+    detector: Annotated[str | None, typer.Option(help="RetinaFace weights: a path or a name.")] = None,
+    aligned: Annotated[bool, typer.Option("--aligned", help="The pictures are aligned faces.")] = False,
+    strength: Strength = 1.0,
+    template: Annotated[str | None, typer.Option(help="gpen or ffhq, if the weights do not say.")] = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    compile: Annotated[bool, typer.Option("--compile", help="Faster after a slow start.")] = False,
+    select: Select = "all",
+    min_face: MinFace = 0,
+    max_faces: MaxFaces = None,
+    detect_size: DetectSize = 640,
+    detect_every: DetectEvery = None,
+    start: Start = None,
+    end: End = None,
+    video_stream: Stream = None,
+    rate: Rate = None,
+    strict: Strict = False,
+    codec: Codec = None,
+    crf: Crf = None,
+    preset: Preset = None,
+    pix_fmt: PixFmt = None,
+    compare: Compare = None,
+    preview: Preview = None,
+    report: ReportFile = None,
+    report_frames: FramesFile = None,
+    as_json: Json = False,
+) -> None:
+    """Restore the faces of a video, a picture, a folder of pictures or an image sequence."""
+    networks: dict[str, Any] = {"device": device, "dtype": dtype, "template": template, "compile": compile}
+    if _is_pictures(source, rate):
+        pairs = picture_pairs(source, output or _beside(source))
+        restore_pictures(
+            pairs, weights, detector, networks, aligned=aligned, strength=strength, as_json=as_json
+        )
+        return
+    if aligned:
+        raise OptionError("--aligned is for pictures", path=source)
+    from gpenvideo.cli import video
+
+    options: dict[str, Any] = {
+        "strength": strength,
+        "select": select,
+        "min_face_px": min_face,
+        "max_faces": max_faces,
+    }
+    options |= {"detect_size_px": detect_size, "detect_every": detect_every}
+    decoding: dict[str, Any] = {
+        "start": start,
+        "end": end,
+        "video_stream": video_stream,
+        "rate": rate,
+        "strict": strict,
+    }
+    common: dict[str, Any] = {
+        "weights": weights,
+        "detector": detector,
+        "networks": networks,
+        "options": options,
+    }
+    if preview is not None:
+        video.preview(source, _target(source, output, ".png"), preview, decoding=decoding, **common)
+        return
+    video.restore(
+        source,
+        output if codec in PICTURE_CODECS and output is not None else _target(source, output),
+        decoding=decoding,
+        encoding={"codec": codec, "crf": crf, "preset": preset, "pixel_format": pix_fmt},
+        as_json=as_json,
+        compare=compare,
+        report=report,
+        report_frames=report_frames,
+        **common,
+    )
+
+
+def _is_pictures(source: Path, rate: str | None) -> bool:
+    """Whether the source is a still picture or an album, and no video or sequence."""
+    from gpenvideo.picture import SUFFIXES
+
+    if "%" in source.name:
+        return False
+    return rate is None if source.is_dir() else source.suffix.lower() in SUFFIXES
+
+
+def _beside(source: Path, suffix: str | None = None) -> Path:
+    """Where a result goes that was given no name: beside the source, as NAME.restored.EXT."""
+    return source.with_name(f"{source.stem}.restored{suffix if suffix is not None else source.suffix}")
+
+
+def _target(source: Path, output: Path | None, suffix: str | None = None) -> Path:
+    """Where a video goes: beside its source, into a folder under the source's name, or where it is told."""
+    pictures = suffix is None and not source.is_file()  # a folder or a pattern
+    if output is None:
+        return source.with_name(f"restored_{source.name}") if pictures else _beside(source, suffix)
+    if output.is_dir() and not pictures:
+        return output / (source.name if suffix is None else f"{source.stem}{suffix}")
+    return output

@@ -1,0 +1,146 @@
+"""Restoring videos from the command line: progress for a person or a program, and what is told at the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from gpenvideo.cli.console import err, print_json, say, show_warning
+from gpenvideo.errors import OptionError
+from gpenvideo.networks import NetworkOptions
+from gpenvideo.pipeline import RestoreOptions
+from gpenvideo.report import Report
+from gpenvideo.transcode import Decoding, Encoding, preview_video, restore_video
+from gpenvideo.transcode import Progress as Done
+from gpenvideo.video.timing import parse_time
+
+__all__ = ["preview", "restore"]
+
+Options = dict[str, Any]
+
+JSON_EVERY_S = 0.5
+
+
+def restore(
+    source: Path,
+    target: Path,
+    *,
+    networks: Options,
+    options: Options,
+    decoding: Options,
+    encoding: Options,
+    as_json: bool,
+    **others: Any,
+) -> None:
+    """Restore a video with its progress shown, then say what was done."""
+    others |= {
+        "networks": NetworkOptions(**networks),
+        "options": RestoreOptions(**options),
+        "decoding": _decoding(**decoding),
+        "encoding": Encoding(**encoding),
+    }
+    if as_json:
+        done = restore_video(source, target, progress=_lines(), **others)
+        print_json({"done": True, "output": str(target), **_summary(done), "warnings": done.warnings})
+        return
+    done = _with_bar(source, target, others)
+    for warning in done.warnings:
+        show_warning(warning, UserWarning)
+    facts = _summary(done)
+    say(
+        f"{target}: {facts['frames']} frames, {facts['faces']} faces of {facts['tracks']} tracks, "
+        f"{facts['seconds']:.1f} s, {facts['fps']:.1f} frames a second"
+    )
+
+
+def preview(
+    source: Path,
+    target: Path,
+    moment: str,
+    *,
+    networks: Options,
+    options: Options,
+    decoding: Options,
+    **others: Any,
+) -> None:
+    """Write a picture of one moment of a video, before and after."""
+    faces = preview_video(
+        source,
+        target,
+        parse_time(moment),
+        networks=NetworkOptions(**networks),
+        options=RestoreOptions(**options),
+        decoding=_decoding(**decoding),
+        **others,
+    )
+    say(f"{target}: before and after, {faces} {'face' if faces == 1 else 'faces'}")
+
+
+def _decoding(
+    start: str | None, end: str | None, video_stream: int | None, rate: str | None, strict: bool
+) -> Decoding:
+    try:
+        rate_hz = None if rate is None else Fraction(rate)
+    except (ValueError, ZeroDivisionError):
+        raise OptionError(f"a rate is written 25, 23.976 or 24000/1001, not {rate!r}") from None
+    moments = [None if text is None else parse_time(text) for text in (start, end)]
+    return Decoding(moments[0], moments[1], video_stream, rate_hz, strict)
+
+
+def _with_bar(source: Path, target: Path, options: Options) -> Report:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.fields[of]} frames, {task.fields[fps]:.1f} a second"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[faces]} faces, slowest: {task.fields[slowest]}"),
+    )
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+        task = bar.add_task("restoring", total=None, of="?", fps=0.0, faces=0, slowest="")
+
+        def show(done: Done) -> None:
+            if not done.frames:
+                err.print(done.network, markup=False, highlight=False)
+            bar.update(
+                task,
+                completed=done.frames,
+                total=done.total,
+                of=done.total or "?",
+                fps=done.frames / max(done.seconds, 1e-9),
+                faces=done.faces,
+                slowest=done.slowest,
+            )
+
+        return restore_video(source, target, progress=show, **options)
+
+
+def _summary(done: Report) -> dict[str, Any]:
+    return {
+        "network": done.network,
+        "frames": done.written,
+        "faces": done.faces,
+        "tracks": len(done.tracks),
+        "shots": len(done.shots_s),
+        "seconds": round(done.seconds, 3),
+        "fps": round(done.fps, 2),
+    }
+
+
+def _lines() -> Callable[[Done], None]:
+    """A JSON line of progress, twice a second."""
+    last = 0.0
+
+    def show(done: Done) -> None:
+        nonlocal last
+        if time.monotonic() - last >= JSON_EVERY_S:
+            last = time.monotonic()
+            print_json(asdict(done))
+
+    return show

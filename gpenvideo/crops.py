@@ -1,0 +1,45 @@
+"""Crops: aligned faces on their way out of frames, through a network and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gpenvideo.faces.mask import rounded
+from gpenvideo.kernels.paste import Paste, match_colour
+from gpenvideo.restorer import Restorer
+
+__all__ = ["paste_of", "through"]
+
+Crop = NDArray[np.float32]
+Matrix = NDArray[np.float64]
+
+
+def through(restorer: Restorer, crops: Sequence[Crop]) -> list[Crop]:
+    """Crops (S, S, 3) float32 RGB in [-1, 1] through the network: (S', S', 3) each, same range."""
+    if not crops:
+        return []
+    batch = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
+    return list(restorer(batch).permute(0, 2, 3, 1).contiguous().cpu().numpy())
+
+
+def paste_of(
+    restored: Crop, original: Crop, crop_from_frame: Matrix, template_px: Matrix, strength: float
+) -> Paste:
+    """A restored face, ready to be written: in the colour and light of its crop, inside the rounded mask.
+
+    Args:
+        restored: (S', S', 3) float32 RGB in [-1, 1].
+        original: (S, S, 3), the crop it was made from.
+        crop_from_frame: (2, 3), to the S px of `original`.
+        template_px: (5, 2), where `original` has the landmarks.
+        strength: in [0, 1].
+    """
+    enlarged = len(restored) / len(original)
+    mask = rounded(len(restored), template_px * enlarged)
+    matrix = crop_from_frame * enlarged
+    matrix[:, 2] += (enlarged - 1) / 2  # pixel centres lie on whole numbers
+    return Paste(match_colour(restored, original, mask), mask, matrix, strength)

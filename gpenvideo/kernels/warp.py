@@ -1,0 +1,193 @@
+"""Arrays on another grid through an affine map, without aliasing; and the grids of a frame's planes.
+
+Where a target pixel is s > 1 source pixels wide, along x or along y, the source is first smoothed along
+that axis by a filter of variance (s^2 - 1) / 12 px^2, that of the mean over the target pixel. It grows from
+none with s, so that nothing jumps while a face comes nearer. It is made of the mean of f px, where f is
+s / 3.5 rounded up, of which every f-th is kept, and of (v / 2, 1 - v, v / 2) applied twice, where v is such
+that the variances of both and of the coarser bilinear samples, f^2 / 6 on average in place of 1 / 6, add up.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from gpenvideo.errors import OptionError
+from gpenvideo.frame import Colour, Layout, Samples
+
+__all__ = [
+    "Grid",
+    "Matrix",
+    "Pixels",
+    "bounds",
+    "compose",
+    "grids",
+    "inverse",
+    "patch",
+    "reach",
+    "reduction",
+    "resample",
+]
+
+Pixels = NDArray[np.float32]
+Matrix = NDArray[np.floating]
+
+
+class Grid(NamedTuple):
+    """Planes of a frame that share one grid of samples."""
+
+    planes: slice
+    """Which of the frame's planes."""
+
+    step: tuple[int, int]
+    """Luma samples a sample, across and down."""
+
+    frame_from_plane: NDArray[np.float64]
+    """(2, 3): this grid's pixels to those of luma."""
+
+
+def grids(layout: Layout, colour: Colour) -> list[Grid]:
+    """The grids of a frame's planes: luma's and, where chroma is coarser, chroma's."""
+    whole = np.eye(2, 3)
+    if layout.step == (1, 1):
+        return [Grid(slice(0, layout.planes), (1, 1), whole)]
+    (across, down), (x, y) = layout.step, colour.siting
+    chroma = np.array([(across, 0, x if across > 1 else 0), (0, down, y if down > 1 else 0)], dtype=float)
+    return [Grid(slice(0, 1), (1, 1), whole), Grid(slice(1, 3), layout.step, chroma)]
+
+
+def resample(
+    source: Pixels, source_from_target: NDArray[np.float64], size: tuple[int, int], border: int
+) -> Pixels:
+    """An array on another grid: bilinear, and smoothed before where the target is coarser.
+
+    Args:
+        source: (h, w) or (h, w, C) float32.
+        source_from_target: (2, 3), px to px.
+        size: (height, width) of the target grid.
+        border: what lies beyond the source, one of OpenCV's constants.
+
+    Returns:
+        (height, width) or (height, width, C) float32.
+    """
+    height, width = size
+    if not height * width:
+        return np.zeros((height, width, *source.shape[2:]), dtype=np.float32)
+    fx, fy = reduction(source_from_target)
+    matrix = np.array(source_from_target, dtype=np.float64)
+    if fx > 1 or fy > 1:
+        below, beside = -source.shape[0] % fy, -source.shape[1] % fx
+        if below or beside:
+            source = cv2.copyMakeBorder(source, 0, below, 0, beside, border)  # type: ignore[assignment]
+        coarse = (source.shape[1] // fx, source.shape[0] // fy)
+        source = cv2.resize(source, coarse, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+        matrix[:, 2] -= ((fx - 1) / 2, (fy - 1) / 2)
+        matrix /= np.array([(fx,), (fy,)])
+    scale_x, scale_y = _scales(source_from_target)
+    kernel_x, kernel_y = _kernel(scale_x, fx), _kernel(scale_y, fy)
+    if kernel_x.size > 1 or kernel_y.size > 1:
+        source = cv2.sepFilter2D(source, -1, kernel_x, kernel_y, borderType=border)  # type: ignore[assignment]
+    how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return np.asarray(cv2.warpAffine(source, matrix, (width, height), flags=how, borderMode=border))
+
+
+def reduction(source_from_target: NDArray[np.float64]) -> tuple[int, int]:
+    """By how much `resample` reduces its source along x and along y before it smooths."""
+    x, y = _scales(source_from_target)
+    return max(1, math.ceil(x / 3.5)), max(1, math.ceil(y / 3.5))
+
+
+def reach(source_from_target: NDArray[np.float64]) -> tuple[int, int]:
+    """How far to either side of its place `resample` reads for a target pixel, source px along x and y."""
+    scales, (x, y) = _scales(source_from_target), reduction(source_from_target)
+    smoothing = [2 if scale > 1 else 0 for scale in scales]
+    return (smoothing[0] + 2) * x - 1, (smoothing[1] + 2) * y - 1
+
+
+def patch(
+    planes: Sequence[Samples], plane_from_target: NDArray[np.float64], size: tuple[int, int]
+) -> tuple[Pixels, NDArray[np.float64]]:
+    """The part of planes that `resample` reads for a target, and the map into it.
+
+    Beyond their edges the planes are mirrored about the outermost samples.
+
+    Args:
+        planes: (H, W) each, of one size, any strides.
+        plane_from_target: (2, 3), px to px.
+        size: (height, width) of the target grid.
+
+    Returns:
+        (h, w) or, of several planes, (h, w, C) float32 levels; and (2, 3) `patch_from_target`. It starts at
+        multiples of the reduction, so that what is averaged does not depend on where the target lies.
+    """
+    (x, y), (fx, fy) = reach(plane_from_target), reduction(plane_from_target)
+    left, top, right, bottom = bounds(plane_from_target, (0, 0, size[1] - 1, size[0] - 1))
+    xs, ys = _multiples(left - x, right + x, fx), _multiples(top - y, bottom + y, fy)
+    height, width = planes[0].shape
+    if xs.start >= 0 and ys.start >= 0 and xs.stop <= width and ys.stop <= height:
+        parts = [plane[ys.start : ys.stop, xs.start : xs.stop] for plane in planes]
+    else:
+        window = np.ix_(_mirrored(ys, height), _mirrored(xs, width))
+        parts = [plane[window] for plane in planes]
+    levels = parts[0] if len(parts) == 1 else cv2.merge(parts)
+    patch_from_target = np.array(plane_from_target, dtype=np.float64)
+    patch_from_target[:, 2] -= (xs.start, ys.start)
+    return levels.astype(np.float32), patch_from_target
+
+
+def bounds(
+    b_from_a: NDArray[np.float64], rectangle: tuple[float, float, float, float]
+) -> tuple[float, float, float, float]:
+    """The rectangle of b around a rectangle (left, top, right, bottom) of a."""
+    left, top, right, bottom = rectangle
+    corners = b_from_a @ np.array([(left, right, right, left), (top, top, bottom, bottom), (1, 1, 1, 1)])
+    low, high = corners.min(axis=1).tolist(), corners.max(axis=1).tolist()
+    return low[0], low[1], high[0], high[1]
+
+
+def inverse(b_from_a: Matrix) -> NDArray[np.float64]:
+    """(2, 3) to (2, 3) float64; OptionError where there is none."""
+    matrix = np.asarray(b_from_a, dtype=np.float64)
+    if matrix.shape != (2, 3) or not np.isfinite(matrix).all() or np.linalg.det(matrix[:, :2]) == 0:
+        raise OptionError(f"a (2, 3) matrix with an inverse is needed, got {matrix.tolist()}")
+    linear = np.linalg.inv(matrix[:, :2])
+    return np.column_stack([linear, -linear @ matrix[:, 2]])
+
+
+def compose(a_from_b: Matrix, b_from_c: Matrix) -> NDArray[np.float64]:
+    """(2, 3) and (2, 3) to their product `a_from_c`, float64: the second acts first."""
+    product = np.asarray(a_from_b, dtype=np.float64)[:, :2] @ b_from_c
+    product[:, 2] += a_from_b[:, 2]
+    return product
+
+
+def _scales(source_from_target: NDArray[np.float64]) -> tuple[float, float]:
+    """Source pixels, along x and along y, that one target pixel is wide."""
+    x, y = np.hypot(source_from_target[:, 0], source_from_target[:, 1]).tolist()
+    return x, y
+
+
+def _kernel(scale: float, reduced: int) -> Pixels:
+    """The smoothing after a reduction: one tap where there is nothing to smooth, else five."""
+    variance = max(0.0, (scale**2 - 1) / 12 - (reduced**2 - 1) / 4) / reduced**2
+    if variance < 1e-6:
+        return np.ones(1, dtype=np.float32)
+    once = np.array((variance / 4, 1 - variance / 2, variance / 4))
+    return np.convolve(once, once).astype(np.float32)
+
+
+def _multiples(low: float, high: float, unit: int) -> range:
+    """The pixels from low to high, from a multiple of unit and to the end of one."""
+    return range(math.floor(low / unit) * unit, (math.floor(math.ceil(high) / unit) + 1) * unit)
+
+
+def _mirrored(indices: range, length: int) -> NDArray[np.int_]:
+    """Indices beyond an edge, reflected about the outermost pixel's centre as often as needed."""
+    period = max(1, 2 * (length - 1))
+    folded = np.arange(indices.start, indices.stop) % period
+    return np.minimum(folded, period - folded)

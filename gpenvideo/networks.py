@@ -1,0 +1,69 @@
+"""Networks: the restorer and the detector of a run, from names, files or what is loaded already."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from os import PathLike
+
+from gpenvideo import weights as manifest
+from gpenvideo.faces.detector import Detector, RetinaFaceDetector
+from gpenvideo.faces.tracker import KEEP
+from gpenvideo.restorer import Restorer, find_device, load
+
+__all__ = ["NetworkOptions", "load_detector", "load_networks"]
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkOptions:
+    """How networks are loaded; see `gpenvideo.load`."""
+
+    device: str = "auto"
+    dtype: str = "auto"
+    template: str | None = None
+    compile: bool = False
+    max_batch: int = 8
+
+
+def load_networks(
+    weights: str | PathLike[str] | Restorer | None,
+    detector: str | PathLike[str] | Detector | None,
+    options: NetworkOptions | None = None,
+) -> tuple[Restorer, Detector]:
+    """The restorer, warm, and the detector, with the threshold that a tracker wants.
+
+    Args:
+        weights, detector: a path or a name of the manifest; a network, which is given back as it is; or None
+            for the default one.
+        options: for what is loaded here.
+
+    Raises:
+        FileError, CheckpointError, DeviceError, OptionError: see `gpenvideo.load`.
+    """
+    how = options or NetworkOptions()
+    if callable(detector):
+        finder: Detector = detector
+    else:
+        finder = load_detector(detector, device=how.device, threshold=KEEP)
+    if callable(weights):
+        return weights, finder
+    restorer = load(
+        weights, how.device, how.dtype, template=how.template, compile=how.compile, max_batch=how.max_batch
+    )
+    if how.compile:
+        restorer.warm_up()
+    return restorer, finder
+
+
+def load_detector(
+    name: str | PathLike[str] | None = None, *, device: str = "auto", threshold: float = 0.9
+) -> RetinaFaceDetector:
+    """A face detector from a path or a name of the manifest; None is the first there that is on this machine.
+
+    Raises FileMissing, which says how to get one; FileError, CheckpointError, DeviceError, OptionError.
+    """
+    if name is None:
+        entries = [entry for entry in manifest.read_manifest().values() if entry.kind == "detector"]
+        entries.sort(key=lambda entry: not entry.shipped)
+        here = [entry for entry in entries if manifest.located(entry)]
+        name = (here or entries)[0].name
+    return RetinaFaceDetector(manifest.find(name), device=find_device(device), threshold=threshold)

@@ -1,0 +1,291 @@
+"""VideoReader: a file or an image sequence as Frames, and the packets of all that is copied beside them."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterator
+from fractions import Fraction
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from gpenvideo.errors import MediaError, OptionError
+from gpenvideo.frame import Colour, Frame, StreamInfo
+from gpenvideo.video.description import colour_of, describe
+from gpenvideo.video.fitting import fit
+from gpenvideo.video.log import Counts, ReadingLog
+from gpenvideo.video.part import ATTACHED_PICTURE, choose_part
+from gpenvideo.video.pixels import pixel_format, to_frame
+from gpenvideo.video.sequence import is_sequence
+from gpenvideo.video.sources import DEFAULT_RATE_HZ, Copied, FileSource, StillSource
+from gpenvideo.video.timing import Clock, parse_time
+
+__all__ = ["Copied", "Counts", "VideoReader", "parse_time"]
+
+MOST_SILENT_PACKETS = 3000  # without one picture: it is given up
+PATIENCE_S = 30  # past the end, for copied streams that come late in the file
+
+
+class VideoReader:
+    """Reads a video, and all that travels with it, in the order of the file.
+
+    Iterating gives, once, a `Frame` for every picture of the restored stream and a `Copied` for every packet
+    of the others. A frame's planes belong to the decoder and may not be written; they stay valid for as long
+    as the frame is held, also after `close`. Damage is passed over, counted (`counts`) and told (`warnings`).
+
+    Timestamps are the stream's own and rise (see `timing.Clock`). When the reading begins at a chosen
+    moment, that moment is taken off the timestamps of all streams. Iterate in one thread; `close`, from any
+    thread, ends the iteration.
+
+    Args:
+        path: a video file, a folder of pictures, or a printf pattern of them (shot_%04d.png).
+        stream: which video stream is restored, counted from 0 among those that are no cover pictures; None
+            is the first that can be decoded.
+        start_s, end_s: the part to read in seconds from the first picture, the end excluded.
+        start_frame, end_frame: the same by number, from 0 in order of presentation.
+        rate_hz: frames a second of a source without timestamps: an image sequence (default 24), a raw stream
+            (default what it says, else 25).
+        strict: raise at the first damage instead of going on.
+
+    Raises:
+        OptionError: a stream that is not there, an empty part, a rate that is not positive.
+        FileError, FileMissing: what cannot be read.
+        MediaError: what holds no video that can be decoded; with `strict` the first damage, with its time,
+            also while iterating.
+    """
+
+    info: StreamInfo
+    container: Any
+    """av.InputContainer; None for an image sequence."""
+
+    stream: Any
+    """The av stream that is restored; None for an image sequence."""
+
+    copied: list[Any]
+    """The av streams that are copied: audio, subtitles, video, data, covers, attachments (no packets)."""
+
+    first: Any
+    """The first decoded av.VideoFrame: its side data (HDR) holds for the stream."""
+
+    shift_s: Fraction
+    """What is taken off all timestamps, in seconds of the source's time."""
+
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        *,
+        stream: int | None = None,
+        start_s: float | Fraction | None = None,
+        end_s: float | Fraction | None = None,
+        start_frame: int | None = None,
+        end_frame: int | None = None,
+        rate_hz: float | Fraction | None = None,
+        strict: bool = False,
+    ) -> None:
+        if rate_hz is not None and not 0 < rate_hz <= 1000:
+            raise OptionError(f"a rate is above 0 and at most 1000 frames a second, got {rate_hz}")
+        rate = None if rate_hz is None else Fraction(rate_hz).limit_denominator(1001)
+        self.path = Path(path)
+        self._log = ReadingLog(self.path, strict)
+        self._lock = threading.Lock()
+        self._closed = False
+        self._source: FileSource | StillSource
+        if is_sequence(path):
+            self._source = StillSource(self.path, rate, self._log)
+        else:
+            self._source = FileSource(self.path, stream, rate, self._log)
+        source = self._source
+        self.container, self.stream, self.copied = source.container, source.stream, source.copied
+        try:
+            self._part = choose_part(start_s, end_s, start_frame, end_frame, source.origin_s, source.times_of)
+            self.shift_s = self._part.start_s or Fraction(0)
+            if source.duration_s is not None and self.shift_s > source.origin_s + source.duration_s + 1:
+                raise MediaError(
+                    f"it is over before that start: it lasts {source.duration_s:.3f} s", path=path
+                )
+            self._raw = self._primed(source.items_from(self._part.start_s))
+            self.info = self._described()
+        except BaseException:
+            self.close()
+            raise
+        known = pixel_format(self.info.pixel_format)
+        self._alpha = known.alpha
+        self._clock = Clock(round(1 / (source.rate_hz or DEFAULT_RATE_HZ) / source.time_base))
+        self._colours: dict[Any, Colour] = {}
+        self._numbers = itertools.count()
+        self._over = False
+        self._started: set[int] = set()
+        self._items = self._read()
+
+    def _primed(self, items: Iterator[Any]) -> Iterator[Any]:
+        """The same items, after the first picture was decoded."""
+        head = []
+        for item in items:
+            head.append(item)
+            if not isinstance(item, Copied):
+                self.first = item
+                return itertools.chain(head, items)
+            if self.counts.packets > MOST_SILENT_PACKETS:
+                break
+        raise MediaError("no picture of it could be decoded", path=self.path)
+
+    def _described(self) -> StreamInfo:
+        source = self._source
+        info = describe(
+            self.first,
+            source.codec,
+            time_base=source.time_base,
+            rate_hz=source.rate_hz,
+            duration_s=source.duration_s,
+            frames=source.frames,
+            sample_aspect=source.sample_aspect,
+            field_order=source.field_order,
+        )
+        known = pixel_format(info.pixel_format)
+        if not known.exact:
+            curve = ", with the transfer curve of sRGB" if info.colour.transfer == 13 else ""
+            self._log.note(f"Its pixels ({known.name}) are read in {info.layout.depth_bits} bits{curve}.")
+        return info
+
+    @property
+    def codec(self) -> str:
+        """FFmpeg's name of the decoder."""
+        return self._source.codec
+
+    @property
+    def counts(self) -> Counts:
+        """What was met so far."""
+        return self._log.counts
+
+    @property
+    def warnings(self) -> list[str]:
+        """A sentence for whatever is not as it should be, so far; damage with its number and first moment."""
+        return self._log.warnings
+
+    @property
+    def expected_frames(self) -> int | None:
+        """How many frames the part will give, about; None where nothing tells."""
+        info, part, source = self.info, self._part, self._source
+        if part.start_s is None and part.end_s is None and info.frames is not None:
+            return info.frames
+        whole_s = info.duration_s
+        rate = info.rate_hz or (info.frames / whole_s if info.frames and whole_s else None)
+        if rate is None or (whole_s is None and part.end_s is None):
+            return None
+        start = float(part.start_s or source.origin_s)
+        end = float("inf") if whole_s is None else float(source.origin_s) + whole_s
+        end = end if part.end_s is None else min(end, float(part.end_s))
+        return max(0, round((end - start) * float(rate)))
+
+    def __iter__(self) -> Iterator[Frame | Copied]:
+        while True:
+            with self._lock:
+                item = None if self._closed else next(self._items, None)
+            if item is None:
+                return
+            yield item
+
+    def _read(self) -> Iterator[Frame | Copied]:
+        streams = {s.index for s in self.copied if s.type in ("audio", "video") and not self._is_cover(s)}
+        late: set[int] = set()
+        for item in self._raw:
+            if self._closed:
+                break
+            if isinstance(item, Copied):
+                if self._belongs(item):
+                    yield item
+                elif self._over and self._is_late(item.packet, item.packet.time_base):
+                    late.add(item.stream.index)
+            elif not self._over:
+                frame = self._frame(item)
+                if frame is not None:
+                    self.counts.frames += 1
+                    yield frame
+            elif self._is_late(item, self._source.time_base, PATIENCE_S):
+                break
+            if self._over and streams <= late:
+                break
+
+    def _is_cover(self, stream: Any) -> bool:
+        return bool(stream.disposition & ATTACHED_PICTURE)
+
+    def _is_late(self, item: Any, time_base: Fraction, seconds: int = 0) -> bool:
+        ticks = item.dts if item.dts is not None else item.pts
+        return ticks is not None and self._part.ends_before(ticks * time_base - seconds)
+
+    def _belongs(self, item: Copied) -> bool:
+        stream = item.stream
+        if self._is_cover(stream):
+            return True
+        keeps = self._part.keeps(item.packet, stream.type, stream.index in self._started)
+        if keeps:
+            self._started.add(stream.index)
+        return keeps
+
+    def _frame(self, picture: Any) -> Frame | None:
+        source, part = self._source, self._part
+        pts = self._stamp(picture)
+        time_s = pts * source.time_base
+        if part.begins_after(time_s):
+            return None
+        if part.ends_before(time_s):
+            self._over = True
+            return None
+        if picture.is_corrupt:
+            self.counts.broken_frames += 1
+            self._log.damage("Damaged pictures: kept", "", float(time_s))
+        colour = self._colour(picture)
+        if self._is_another(picture, colour):
+            self.counts.refitted_frames += 1
+            size = f"{picture.width}x{picture.height} {picture.format.name}"
+            self._log.damage("Pictures of another size or format, scaled to the first", size, float(time_s))
+            try:
+                picture, colour = fit(picture, self.info, self._alpha), self.info.colour
+            except MediaError as error:
+                self._log.damage("Pictures that cannot be scaled: left out", error.message, float(time_s))
+                return None
+        return to_frame(picture, colour, pts - part.shift_ticks(source.time_base), source.time_base)
+
+    def _stamp(self, picture: Any) -> int:
+        clock = self._clock
+        if not self._source.timed:
+            return clock.tick(next(self._numbers), None, 1)
+        pts = clock.tick(picture.pts, picture.dts, picture.duration)
+        if picture.pts != pts:
+            self.counts.stamped_frames += 1
+            time_s = float(pts * self._source.time_base)
+            self._log.remark("Pictures whose timestamp was missing or out of order: it was made up", time_s)
+        return pts
+
+    def _colour(self, picture: Any) -> Colour:
+        key = (picture.format.name, picture.colorspace, picture.color_range, picture.color_primaries,
+               picture.color_trc, picture.height)  # fmt: skip
+        if key not in self._colours:
+            self._colours[key] = colour_of(picture, self.codec)[0]
+        return self._colours[key]
+
+    def _is_another(self, picture: Any, colour: Colour) -> bool:
+        info = self.info
+        if (picture.width, picture.height) != (info.width, info.height):
+            return True
+        if picture.format.name == info.pixel_format and colour.full_range == info.colour.full_range:
+            return False
+        known = pixel_format(picture.format.name)
+        ours = (info.layout, self._alpha, info.colour.full_range)
+        return (known.layout, known.alpha, colour.full_range) != ours
+
+    def close(self) -> None:
+        """Ends the iteration and lets go of the file; frames that are held stay valid."""
+        self._closed = True
+        with self._lock:
+            self._source.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
