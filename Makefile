@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 
 .PHONY: demo test check bench soak clean
 
-demo: $(READY)  ## restore a face with the default weights; pictures land in demo/
+demo: $(READY)  ## restore a face in a moving clip with the default weights; look into demo/
 	$(BIN)/gpenvideo demo --out demo
 
 test: check  ## every check: style, types, tests

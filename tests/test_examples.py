@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from portraits import decoded_planes, portrait_clip
 
 from gpenvideo.faces.alignment import crop_from_frame, template
 from gpenvideo.gpen import GPEN, GPENConfig, checkpoint
@@ -96,3 +97,12 @@ def test_run_gpen_names_the_size_of_the_checkpoint(shared: Path, files: Path) ->
     assert code != 0
     assert "--size 128" in errors
     assert not output.exists()
+
+
+def test_restore_video(tmp_path: Path) -> None:
+    source = portrait_clip(tmp_path / "old.mkv", frames=4)
+    command = [sys.executable, EXAMPLES / "restore_video.py", source, tmp_path / "restored.mkv"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "face 1: from 0.00 s to 0.12 s" in done.stdout
+    assert list(decoded_planes(tmp_path / "restored.mkv")) == list(decoded_planes(source))
