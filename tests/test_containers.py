@@ -220,6 +220,20 @@ def _sound(path: Path) -> np.ndarray[Any, np.dtype[np.float32]]:
     return wave[:end]
 
 
+def test_sound_of_an_avi_that_only_counts_its_channels_is_copied_into_mp4(tmp_path: Path) -> None:
+    """An AVI says how many channels there are, not which; mp4 has to, and else fails when all is done."""
+    source = write_clip(
+        tmp_path / "in.avi", codec="mjpeg", pix_fmt="yuvj420p", audio=1, audio_codec="pcm_s16le"
+    )
+    writer = transcode(source, tmp_path / "out.mp4", **FAST)
+    assert not [warning for warning in writer.warnings if "audio" in warning]
+    with av.open(str(source)) as before, av.open(str(tmp_path / "out.mp4")) as after:
+        assert before.streams.audio[0].layout.name == "1 channels"
+        assert after.streams.audio[0].layout.name == "mono"
+        sounds = [b"".join(map(bytes, container.demux(audio=0))) for container in (before, after)]
+    assert sounds[0] == sounds[1]
+
+
 def test_a_gap_in_converted_sound_becomes_silence(tmp_path: Path) -> None:
     source = write_clip(tmp_path / "in.mkv", codec="libx264", audio=1, audio_codec="libopus", frames=50)
     with VideoReader(source) as reader, VideoWriter(tmp_path / "out.mov", reader, **FAST) as writer:

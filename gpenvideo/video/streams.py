@@ -61,6 +61,8 @@ Style: Default,Arial,16,&Hffffff,&Hffffff,&H0,&H0,0,0,0,0,100,100,0,0,1,1,0,2,10
 Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text\r
 """
 
+CHANNELS = {1: "mono", 2: "stereo", 3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}  # FFmpeg's
+
 Warn = Callable[[str], None]
 
 
@@ -88,14 +90,24 @@ def _is_taken(out: Any, stream: Any) -> bool:
     try:
         with av.open(io.BytesIO(), "w", format=out.format.name, options={"strict": "experimental"}) as trial:
             made = trial.add_stream_from_template(stream, opaque=True)
+            _name_channels(made)
             trial.start_encoding()
-            if stream.codec_context.name == "aac" and {"mp4", "matroska"} & _formats(stream.container):
-                packet = av.Packet(bytes(16))  # Matroska looks at AAC's configuration with a packet only
+            name = stream.codec_context.name
+            aac = name == "aac" and {"mp4", "matroska"} & _formats(stream.container)
+            if aac or name.startswith("pcm_"):
+                packet = av.Packet(bytes(96))  # some muxers look at the configuration with a packet only
                 packet.stream, packet.pts, packet.dts = made, 0, 0
                 trial.mux(packet)
     except (av.FFmpegError, ValueError):
         return False
     return True
+
+
+def _name_channels(made: Any) -> None:
+    """Say which channels there are where the source (AVI, WAV) says only how many; mp4 has to know."""
+    context = made.codec_context
+    if made.type == "audio" and context.layout.name == f"{context.channels} channels":
+        context.layout = CHANNELS.get(context.channels, context.layout)
 
 
 def _formats(container: Any) -> set[str]:
@@ -213,6 +225,7 @@ class _Copy:
 
     def __init__(self, out: Any, stream: Any) -> None:
         self.made = out.add_stream_from_template(stream, opaque=True)
+        _name_channels(self.made)
         copy_tags(out, self.made, stream, encoded=False)
         self._waiting: list[Any] = []
         self._last: int | None = None
