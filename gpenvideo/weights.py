@@ -34,7 +34,7 @@ __all__ = [
     "verify",
 ]
 
-KINDS = ("restorer", "detector", "parser")
+KINDS = ("restorer", "detector", "parser", "features")
 LAYOUTS = ("gpen", "v2")
 TEMPLATES = ("gpen", "ffhq")
 SUFFIXES = (".safetensors", ".pth", ".pt", ".onnx")

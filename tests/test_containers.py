@@ -14,7 +14,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from clips import PNG_1X1, write_clip
+from clips import PNG_1X1, scene_frame, write_clip
 
 from gpenvideo.frame import Frame
 from gpenvideo.video.reader import VideoReader
@@ -222,14 +222,20 @@ def _sound(path: Path) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 def test_sound_of_an_avi_that_only_counts_its_channels_is_copied_into_mp4(tmp_path: Path) -> None:
     """An AVI says how many channels there are, not which; mp4 has to, and else fails when all is done."""
-    source = write_clip(
-        tmp_path / "in.avi", codec="mjpeg", pix_fmt="yuvj420p", audio=1, audio_codec="pcm_s16le"
-    )
+    source = tmp_path / "in.avi"
+    with av.open(str(source), "w") as out:
+        video, audio = out.add_stream("mjpeg", rate=25), out.add_stream("pcm_s16le", 48000, layout="stereo")
+        video.width, video.height, video.pix_fmt = 64, 48, "yuvj420p"
+        sound = av.AudioFrame.from_ndarray(np.ones((1, 19200), np.int16), format="s16", layout="stereo")
+        sound.sample_rate, sound.pts = 48000, 0
+        for number in range(5):
+            out.mux(video.encode(scene_frame("yuvj420p", (64, 48), number)))
+        out.mux([*video.encode(None), *audio.encode(sound), *audio.encode(None)])
     writer = transcode(source, tmp_path / "out.mp4", **FAST)
     assert not [warning for warning in writer.warnings if "audio" in warning]
     with av.open(str(source)) as before, av.open(str(tmp_path / "out.mp4")) as after:
-        assert before.streams.audio[0].layout.name == "1 channels"
-        assert after.streams.audio[0].layout.name == "mono"
+        assert before.streams.audio[0].layout.name == "2 channels"
+        assert after.streams.audio[0].layout.name == "stereo"
         sounds = [b"".join(map(bytes, container.demux(audio=0))) for container in (before, after)]
     assert sounds[0] == sounds[1]
 

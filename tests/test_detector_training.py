@@ -121,7 +121,8 @@ def test_labels_follow_the_faces_into_the_scenes(folder: Path, labels: list[Labe
     )
     right, there, mirrored = 0, 0, 0
     for item in range(60):
-        picture, boxes, landmarks, certain = scenes[0, item, 256]
+        picture, boxes, landmarks, certain, clean = scenes[0, item, 256]
+        assert np.array_equal(picture, clean), "not degraded"
         for box, points in zip(boxes[certain], landmarks[certain], strict=True):
             assert (points >= box[:2] - 1).all()
             assert (points <= box[2:] + 1).all()
@@ -156,6 +157,17 @@ def test_scenes_have_the_promised_faces(scenes: Scenes) -> None:
         assert scene.picture.dtype == np.uint8
     grey = sum(bool((np.ptp(scene.picture, axis=2) <= 2).all()) for scene in drawn) / len(drawn)
     assert 0.2 < grey < 0.6
+
+
+def test_a_scene_is_degraded_after_it_is_composed(folder: Path, labels: list[Label], scenes: Scenes) -> None:
+    plain = Scenes(folder / "faces", labels, scenes.backgrounds, seed=3, degraded=False)
+    changed = 0
+    for item in range(40):
+        scene, composed = scenes[1, item, 96], plain[1, item, 96]
+        assert np.array_equal(scene.clean, composed.picture)
+        assert np.array_equal(scene.boxes, composed.boxes)
+        changed += int(not np.array_equal(scene.picture, scene.clean))
+    assert 10 < changed < 38
 
 
 def test_scenes_need_faces_and_backgrounds(folder: Path, labels: list[Label]) -> None:

@@ -45,7 +45,10 @@ def demo(
 
 def info(
     file: Annotated[
-        Path | None, typer.Argument(help="A video, a folder of pictures, or a pattern like shot_%04d.png.")
+        Path | None,
+        typer.Argument(
+            readable=False, help="A video, a folder of pictures, or a pattern like shot_%04d.png."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -39,6 +40,7 @@ def interruptible() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)  # no traceback out of Python's own end
 
 
 def leave(code: int) -> NoReturn:

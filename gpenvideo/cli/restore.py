@@ -60,7 +60,11 @@ FramesFile = Annotated[
 
 def restore(
     source: Annotated[
-        Path, typer.Argument(help="A video, a picture, a folder, or a pattern like shot_%04d.png.")
+        Path,
+        typer.Argument(
+            readable=False,  # what cannot be read is told as all else is
+            help="A video, a picture, a folder, or a pattern like shot_%04d.png.",
+        ),
     ],
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Default: beside it, as NAME.restored.EXT.")

@@ -7,6 +7,7 @@ code does (GPEN notes, section 12). Without such a network, `rounded` is the mas
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import cv2
@@ -75,15 +76,22 @@ def rounded(size_px: int, template_px: ArrayLike) -> Mask:
         template_px: (5, 2), where the crop has the landmarks: see `gpenvideo.faces.alignment.template`.
 
     Returns:
-        (size_px, size_px) float32 in [0, 1]; 0 at the border.
+        (size_px, size_px) float32 in [0, 1]; 0 at the border. Read-only: who asks again gets the same array.
     """
-    ffhq_from_crop = invert(similarity(template("ffhq", 1), template_px))
+    return _rounded(size_px, tuple(np.asarray(template_px, dtype=np.float64).ravel().tolist()))
+
+
+@lru_cache(maxsize=8)
+def _rounded(size_px: int, template_px: tuple[float, ...]) -> Mask:
+    ffhq_from_crop = invert(similarity(template("ffhq", 1), np.reshape(template_px, (5, 2))))
     y, x = np.mgrid[:size_px, :size_px].reshape(2, -1)
     (u, v), (left, top, right, bottom) = ffhq_from_crop @ np.stack([x, y, np.ones_like(x)]), FACE
     across, along = (2 * u - left - right) / (right - left), (2 * v - top - bottom) / (bottom - top)
     radius = (np.abs(across) ** 2.2 + np.abs(along) ** 2.2) ** (1 / 2.2)
     depth = np.clip((1 - radius) / EDGE, 0, 1).reshape(size_px, size_px)
-    return np.asarray(depth**2 * (3 - 2 * depth), dtype=np.float32)
+    mask = np.asarray(depth**2 * (3 - 2 * depth), dtype=np.float32)
+    mask.flags.writeable = False
+    return mask
 
 
 def parsed(labels: NDArray[np.uint8]) -> Mask:

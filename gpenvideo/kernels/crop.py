@@ -7,7 +7,7 @@ import numpy as np
 
 from gpenvideo.frame import Frame
 from gpenvideo.kernels.colour import rgb_from_samples
-from gpenvideo.kernels.warp import Matrix, Pixels, compose, grids, inverse, patch, resample
+from gpenvideo.kernels.warp import Matrix, Pixels, channels, compose, grids, inverse, patch, resample
 
 __all__ = ["crop"]
 
@@ -32,11 +32,12 @@ def crop(frame: Frame, crop_from_frame: Matrix, size_px: int) -> Pixels:
     """
     frame_from_crop = inverse(crop_from_frame)
     size = (size_px, size_px)
-    parts = []
+    parts: list[Pixels] = []
     for grid in grids(frame.layout, frame.colour):
         plane_from_crop = compose(inverse(grid.frame_from_plane), frame_from_crop)
         source, source_from_crop = patch(frame.planes[grid.planes], plane_from_crop, size)
-        parts.append(resample(source, source_from_crop, size, cv2.BORDER_REPLICATE))
+        pixels = resample(source, source_from_crop, size, cv2.BORDER_REPLICATE)
+        parts += [pixels] if pixels.ndim == 2 else channels(pixels, range(len(frame.planes[grid.planes])))
     levels = parts[0] if len(parts) == 1 else cv2.merge(parts)
     rgb = cv2.transform(levels, rgb_from_samples(frame.layout, frame.colour))
     return np.asarray(np.clip(rgb, -1, 1), dtype=np.float32)

@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpenvideo.errors import OptionError
-from gpenvideo.frame import Frame, Rectangle, Samples
+from gpenvideo.frame import Frame, Rectangle
 from gpenvideo.kernels.colour import samples_from_rgb
 from gpenvideo.kernels.warp import (
     Grid,
     Matrix,
     Pixels,
     bounds,
+    channels,
     compose,
     grids,
     inverse,
@@ -73,7 +74,7 @@ class _Patch(NamedTuple):
     """(h, w) of each plane, neither rounded nor clipped."""
 
     weights: Pixels
-    """(h, w) in [0, 1]."""
+    """(h, w) in [0, 1]; no two patches of a grid have weight for the same sample, once they are settled."""
 
 
 def paste(frame: Frame, faces: Sequence[Paste]) -> list[Rectangle]:
@@ -104,15 +105,12 @@ def paste(frame: Frame, faces: Sequence[Paste]) -> list[Rectangle]:
     for one, other in combinations(patches, 2):
         for mine, theirs in zip(one, other, strict=False):
             _settle(mine, theirs)
-    patches = [[patch for patch in of_face if patch.weights.any()] for of_face in patches]
-    blends = [[_blended(frame, patch) for patch in of_face] for of_face in patches]  # before any is written
     rectangles = [NOWHERE] * len(faces)
-    for i, of_face, of_blends in zip(order, patches, blends, strict=True):
-        for patch, blended in zip(of_face, of_blends, strict=True):
-            written = patch.weights > 0
-            for plane, samples in zip(frame.planes[patch.grid.planes], blended, strict=True):
-                np.copyto(plane[patch.window], samples, where=written)
-        rectangles[i] = _rectangle(frame, of_face)
+    for i, of_face in zip(order, patches, strict=True):
+        written = [(patch.grid, span) for patch in of_face if (span := _written(patch)) is not None]
+        for patch in of_face:
+            _write(frame, patch)
+        rectangles[i] = _rectangle(frame, written)
     return rectangles
 
 
@@ -179,16 +177,12 @@ def _patches(frame: Frame, face: Paste) -> list[_Patch]:
         )
         source_from_window[:, 2] -= (columns.start, rows.start)
         size = (window[0].stop - window[0].start, window[1].stop - window[1].start)
-        *pixels, weights = _channels(resample(source, source_from_window, size, cv2.BORDER_REPLICATE))
-        patches.append(_Patch(grid, window, pixels[grid.planes], weights * (weights > smallest)))
+        warped = resample(source, source_from_window, size, cv2.BORDER_REPLICATE)
+        *pixels, weights = channels(warped, [*range(len(levels))[grid.planes], len(levels)])
+        if weights.size:
+            weights = _array(cv2.threshold(weights, smallest, 0, cv2.THRESH_TOZERO)[1])
+        patches.append(_Patch(grid, window, pixels, weights))
     return patches
-
-
-def _channels(pixels: Pixels) -> list[Pixels]:
-    """(h, w, C) as C arrays of their own; h or w may be 0."""
-    if not pixels.size:
-        return [np.zeros(pixels.shape[:2], dtype=np.float32) for _ in range(pixels.shape[2])]
-    return [_array(channel) for channel in cv2.split(pixels)]
 
 
 def _part(pixels: Pixels, rows: range, columns: range, border: int) -> Pixels:
@@ -222,32 +216,41 @@ def _settle(mine: _Patch, theirs: _Patch) -> None:
     shared[1][~loses] = 0
 
 
-def _blended(frame: Frame, patch: _Patch) -> list[Samples]:
-    """The samples of each plane in a patch's window: rounded half to even, clipped to the depth's levels."""
+def _write(frame: Frame, patch: _Patch) -> None:
+    """Blend a patch into its window: rounded half to even, clipped to the depth's levels.
+
+    Where the weight is 0 a sample is written as it was read: another face may have been there before.
+    """
+    if not patch.weights.size:
+        return
     layout = frame.layout
     depth, top = (cv2.CV_8U if layout.depth_bits <= 8 else cv2.CV_16U), 2**layout.depth_bits - 1
-    blended: list[Samples] = []
     for plane, levels in zip(frame.planes[patch.grid.planes], patch.levels, strict=True):
         base = np.ascontiguousarray(plane[patch.window])
         change = cv2.subtract(levels, base, dtype=cv2.CV_32F)
         samples = cv2.add(base, cv2.multiply(change, patch.weights, dst=change), dtype=depth)
-        blended.append(samples if top in (255, 65535) else np.minimum(samples, top))
-    return blended
+        plane[patch.window] = samples if top in (255, 65535) else np.minimum(samples, top)
 
 
-def _rectangle(frame: Frame, patches: Sequence[_Patch]) -> Rectangle:
+def _written(patch: _Patch) -> tuple[int, int, int, int] | None:
+    """Where a patch has weight, samples of its grid: left, top, right, bottom, half-open."""
+    if not patch.weights.size:
+        return None
+    x, y, width, height = cv2.boundingRect((patch.weights > 0).view(np.uint8))
+    if not width:
+        return None
+    left, top = patch.window[1].start + x, patch.window[0].start + y
+    return left, top, left + width, top + height
+
+
+def _rectangle(frame: Frame, written: Sequence[tuple[Grid, tuple[int, int, int, int]]]) -> Rectangle:
     """The luma samples that the written samples of a face span."""
-    spans = []
-    for patch in patches:
-        (across, down), (rows, columns) = patch.grid.step, patch.window
-        xs, ys = (_span(patch.weights.max(axis=axis)) for axis in (0, 1))
-        x0, x1 = across * (columns.start + xs.start), across * (columns.start + xs.stop)
-        y0, y1 = down * (rows.start + ys.start), down * (rows.start + ys.stop)
-        spans.append((x0, y0, min(x1, frame.width), min(y1, frame.height)))
-    if not spans:
+    if not written:
         return NOWHERE
-    corners = np.array(spans)
-    return Rectangle(*corners[:, :2].min(axis=0).tolist(), *corners[:, 2:].max(axis=0).tolist())
+    corners = np.array([span * np.tile(grid.step, 2) for grid, span in written])
+    x0, y0 = corners[:, :2].min(axis=0).tolist()
+    x1, y1 = corners[:, 2:].max(axis=0).tolist()
+    return Rectangle(x0, y0, min(x1, frame.width), min(y1, frame.height))
 
 
 def _span(largest: NDArray[Any]) -> range:

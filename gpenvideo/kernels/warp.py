@@ -10,7 +10,7 @@ that the variances of both and of the coarser bilinear samples, f^2 / 6 on avera
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import cv2
@@ -25,6 +25,7 @@ __all__ = [
     "Matrix",
     "Pixels",
     "bounds",
+    "channels",
     "compose",
     "grids",
     "inverse",
@@ -73,11 +74,12 @@ def resample(
         border: what lies beyond the source, one of OpenCV's constants.
 
     Returns:
-        (height, width) or (height, width, C) float32.
+        (height, width) or (height, width, 4) float32: of two or three channels, what follows them is filling,
+        since OpenCV warps four in half the time.
     """
     height, width = size
     if not height * width:
-        return np.zeros((height, width, *source.shape[2:]), dtype=np.float32)
+        return np.zeros((height, width, *[4] * (source.ndim - 2)), dtype=np.float32)
     fx, fy = reduction(source_from_target)
     matrix = np.array(source_from_target, dtype=np.float64)
     if fx > 1 or fy > 1:
@@ -92,8 +94,19 @@ def resample(
     kernel_x, kernel_y = _kernel(scale_x, fx), _kernel(scale_y, fy)
     if kernel_x.size > 1 or kernel_y.size > 1:
         source = cv2.sepFilter2D(source, -1, kernel_x, kernel_y, borderType=border)  # type: ignore[assignment]
+    if source.ndim == 3 and source.shape[2] == 2:
+        source = cv2.merge([source, source])  # type: ignore[assignment]
+    elif source.ndim == 3 and source.shape[2] == 3:
+        source = cv2.cvtColor(source, cv2.COLOR_RGB2RGBA)  # type: ignore[assignment]
     how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return np.asarray(cv2.warpAffine(source, matrix, (width, height), flags=how, borderMode=border))
+
+
+def channels(pixels: Pixels, which: Iterable[int]) -> list[Pixels]:
+    """Some channels of (h, w, C), each an array of its own; h or w may be 0."""
+    if not pixels.size:
+        return [np.zeros(pixels.shape[:2], dtype=np.float32) for _ in which]
+    return [np.asarray(cv2.extractChannel(pixels, channel), dtype=np.float32) for channel in which]
 
 
 def reduction(source_from_target: NDArray[np.float64]) -> tuple[int, int]:
@@ -128,12 +141,7 @@ def patch(
     (x, y), (fx, fy) = reach(plane_from_target), reduction(plane_from_target)
     left, top, right, bottom = bounds(plane_from_target, (0, 0, size[1] - 1, size[0] - 1))
     xs, ys = _multiples(left - x, right + x, fx), _multiples(top - y, bottom + y, fy)
-    height, width = planes[0].shape
-    if xs.start >= 0 and ys.start >= 0 and xs.stop <= width and ys.stop <= height:
-        parts = [plane[ys.start : ys.stop, xs.start : xs.stop] for plane in planes]
-    else:
-        window = np.ix_(_mirrored(ys, height), _mirrored(xs, width))
-        parts = [plane[window] for plane in planes]
+    parts = [_window(plane, ys, xs) for plane in planes]
     levels = parts[0] if len(parts) == 1 else cv2.merge(parts)
     patch_from_target = np.array(plane_from_target, dtype=np.float64)
     patch_from_target[:, 2] -= (xs.start, ys.start)
@@ -153,10 +161,13 @@ def bounds(
 def inverse(b_from_a: Matrix) -> NDArray[np.float64]:
     """(2, 3) to (2, 3) float64; OptionError where there is none."""
     matrix = np.asarray(b_from_a, dtype=np.float64)
-    if matrix.shape != (2, 3) or not np.isfinite(matrix).all() or np.linalg.det(matrix[:, :2]) == 0:
+    determinant = 0.0
+    if matrix.shape == (2, 3):
+        (a, b, x), (c, d, y) = matrix.tolist()
+        determinant = a * d - b * c
+    if determinant == 0 or not np.isfinite(matrix).all():
         raise OptionError(f"a (2, 3) matrix with an inverse is needed, got {matrix.tolist()}")
-    linear = np.linalg.inv(matrix[:, :2])
-    return np.column_stack([linear, -linear @ matrix[:, 2]])
+    return np.array([(d, -b, b * y - d * x), (-c, a, c * x - a * y)]) / determinant
 
 
 def compose(a_from_b: Matrix, b_from_c: Matrix) -> NDArray[np.float64]:
@@ -184,6 +195,21 @@ def _kernel(scale: float, reduced: int) -> Pixels:
 def _multiples(low: float, high: float, unit: int) -> range:
     """The pixels from low to high, from a multiple of unit and to the end of one."""
     return range(math.floor(low / unit) * unit, (math.floor(math.ceil(high) / unit) + 1) * unit)
+
+
+def _window(plane: Samples, rows: range, columns: range) -> Samples:
+    """Rows and columns of a plane, mirrored beyond its edges."""
+    height, width = plane.shape
+    inside = plane[max(0, rows.start) : max(0, rows.stop), max(0, columns.start) : max(0, columns.stop)]
+    above, below = max(0, -rows.start), max(0, rows.stop - height)
+    left, right = max(0, -columns.start), max(0, columns.stop - width)
+    if not (above or below or left or right):
+        return inside
+    if max(above, below) < inside.shape[0] and max(left, right) < inside.shape[1]:
+        return np.asarray(
+            cv2.copyMakeBorder(inside, above, below, left, right, cv2.BORDER_REFLECT_101), dtype=plane.dtype
+        )
+    return plane[np.ix_(_mirrored(rows, height), _mirrored(columns, width))]
 
 
 def _mirrored(indices: range, length: int) -> NDArray[np.int_]:

@@ -38,9 +38,9 @@ PRESETS: tuple[tuple[Preset | None, float], ...] = (
     (None, 0.55), ("mild", 0.2), ("base", 0.12), ("film", 0.13),
 )  # fmt: skip
 GREY_SHARE = 0.2  # of the scenes, on top of what film takes the colour from
-NEGATIVE_SHARE, PORTRAIT_SHARE = 0.15, 0.35  # scenes without a face; with one whole portrait
-TURNED_WEIGHT, MOST_TURN = 15.0, 0.6  # a face turned by t is drawn 1 + 15 t^2 times as often, t at most 0.6
-DISTRACTOR_SHARE, OCCLUDED_SHARE, TILTED_SHARE = 0.3, 0.15, 0.25
+NEGATIVE_SHARE, PORTRAIT_SHARE, CROWD_SHARE = 0.15, 0.3, 0.2  # scenes without a face; one portrait; a crowd
+TURNED_WEIGHT, MOST_TURN = 25.0, 0.6  # a face turned by t is drawn 1 + 25 t^2 times as often, t at most 0.6
+DISTRACTOR_SHARE, OCCLUDED_SHARE, TILTED_SHARE, FLAT_SHARE = 0.3, 0.15, 0.25, 0.3
 
 
 class Scene(NamedTuple):
@@ -88,11 +88,11 @@ class Scenes(Dataset[Scene]):
     seed         of everything random, 0 or more
     degraded     False leaves the scenes as they were composed
 
-    A scene has no face (15 %), one whole portrait (35 %) or one to nine heads with soft edges; faces are 12
-    to 400 px wide, evenly on a logarithmic scale. Beside them lie distractors: pieces of backgrounds, of
-    clothes and of skin, pasted alike, so that an edge tells nothing. Faces that look aside are drawn more
-    often than the portraits have them. About half of the scenes are degraded (`gpenvideo.degradation`), by no
-    more than the largest face can bear.
+    A scene has no face (15 %), one whole portrait (30 %), a crowd of small heads (20 %) or one to nine heads
+    with soft edges; faces are 12 to 400 px wide, evenly on a logarithmic scale. Beside them lie distractors:
+    pieces of backgrounds, of clothes and of skin, pasted alike, so that an edge tells nothing. Faces that
+    look aside are drawn more often than the portraits have them. A third of the scenes have little contrast;
+    about half are degraded (`gpenvideo.degradation`), by no more than the largest face can bear.
 
     Raises OptionError without labels or backgrounds; as `read_picture` when a scene is made.
     """
@@ -126,19 +126,24 @@ class Scenes(Dataset[Scene]):
         if kind < NEGATIVE_SHARE:
             for _ in range(rng.integers(0, 5)):
                 self._paste_distractor(picture, rng, found)
+        elif kind < NEGATIVE_SHARE + PORTRAIT_SHARE:
+            widths_px = (0.12 * size_px, min(LARGEST_FACE_PX, size_px))
+            self._paste_face(picture, rng, found, widths_px, whole=True)
         else:
-            whole = kind < NEGATIVE_SHARE + PORTRAIT_SHARE
-            for number in range(1 if whole else rng.integers(1, 10)):
+            crowd = kind < NEGATIVE_SHARE + PORTRAIT_SHARE + CROWD_SHARE
+            widths_px = (SMALLEST_FACE_PX, (0.2 if crowd else 0.7) * size_px)
+            for number in range(rng.integers(8, 20) if crowd else rng.integers(1, 10)):
                 if number and rng.random() < DISTRACTOR_SHARE:
                     self._paste_distractor(picture, rng, found)
                 else:
-                    self._paste_face(picture, rng, found, whole=whole)
+                    self._paste_face(picture, rng, found, widths_px)
         boxes = np.array([box for box, _ in found], np.float32).reshape(-1, 4)
         landmarks = np.array([points for _, points in found], np.float32).reshape(-1, 5, 2)
         legible_px = SMALLEST_FACE_PX - 2  # a tilted face may be a little less wide than was drawn
-        clean = picture
+        clean = picture if rng.random() >= FLAT_SHARE else _flat(picture, rng)
+        picture = clean
         if self.degraded:
-            picture, legible_px = _degraded(clean, boxes, rng)
+            picture, legible_px = _degraded(picture, boxes, rng)
         certain = (_visible(boxes, size_px) >= LEAST_VISIBLE) & (boxes[:, 2] - boxes[:, 0] >= legible_px)
         return Scene(picture, boxes, landmarks, certain, clean)
 
@@ -160,16 +165,16 @@ class Scenes(Dataset[Scene]):
         picture: Picture,
         rng: np.random.Generator,
         found: list[tuple[Matrix, Matrix]],
+        widths_px: tuple[float, float],
         *,
-        whole: bool,
+        whole: bool = False,
     ) -> None:
         """Paste a portrait where it covers no other face, and note its box and landmarks in `found`."""
         # A portrait mostly looks into the camera, a face in a film does not.
         label = self.labels[int(np.searchsorted(self._bounds, rng.random(), side="right"))]
         size_px = picture.shape[0]
         box, points = np.array(label.box), np.array(label.landmarks)
-        span = (0.12 * size_px, min(LARGEST_FACE_PX, size_px)) if whole else (SMALLEST_FACE_PX, 0.7 * size_px)
-        width_px = float(np.exp(rng.uniform(*np.log(span))))
+        width_px = float(np.exp(rng.uniform(*np.log(widths_px))))
         linear = _linear(rng, width_px / (box[2] - box[0]))
         half = np.abs(box[2:] - box[:2]) / 2
         reach = np.linalg.norm(linear * half, axis=1)  # half the box of the ellipse that the box holds
@@ -267,6 +272,12 @@ def _lit(picture: Picture, rng: np.random.Generator) -> Picture:
     tone = np.clip((np.linspace(0, 1, 256)[:, None] ** gamma * (1 - lift) + lift) * gain, 0, 1)
     table = np.rint(tone * 255).astype(np.uint8)
     return np.asarray(cv2.LUT(picture, table[None]), np.uint8)
+
+
+def _flat(picture: Picture, rng: np.random.Generator) -> Picture:
+    """The same with little contrast, as in haze or in the dark."""
+    black, white = rng.uniform(0, 60), rng.uniform(90, 255)
+    return np.rint(black + picture * ((white - black) / 255)).astype(np.uint8)
 
 
 def _paste(

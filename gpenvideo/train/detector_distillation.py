@@ -34,9 +34,10 @@ def distillation_losses(
 
     The first three are the student's float32 outputs, see `RetinaFace`. "score" is the divergence of its
     chances from the teacher's; "box" and "landmark" are smooth L1 of the codes, weighted by the teacher's
-    chance of a face. Each is a sum per anchor that the teacher calls a face, for each size of anchor alone (one
-    with fewer than 20 such counts as having 20), so that the few of small and of large faces weigh as much as
-    the many between. Anchors upon an uncertain face count in none: of those too little is left to be told.
+    chance of a face. Each is a sum per anchor that the teacher calls a face, for each size of anchor alone
+    (one with fewer than 20 such counts as having 20), so that the few of small and of large faces weigh as
+    much as the many between. Anchors upon an uncertain face count in none: of those too little is left to
+    be told.
     """
     with torch.inference_mode():
         wanted_logits, wanted_box, wanted_landmarks = (

@@ -107,8 +107,8 @@ def train_detector(
 ) -> Iterator[dict[str, float]]:
     """Train, or go on with the run in folder `out`; yields each step's losses when it is done.
 
-    With a `teacher` the losses are those of `gpenvideo.train.detector_distillation`. A new run starts from the
-    weights `start_from`, or from random ones.
+    With a `teacher` the losses are those of `gpenvideo.train.detector_distillation`. A new run starts from
+    the weights `start_from`, or from random ones.
 
     The folder gets options.json, stats.jsonl (a line a step) and checkpoint.pth (weights, average, optimiser
     and step; written whole or not at all).

@@ -12,21 +12,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from gpenvideo.errors import CheckpointError, DependencyError, FileMissing, OptionError
-from gpenvideo.faces import alignment
+from gpenvideo.errors import DependencyError, FileMissing, OptionError
+from gpenvideo.evaluate.features import IdentityDistance, LpipsDistance
 from gpenvideo.faces.detector import MEAN_BGR, RetinaFace, fill, fold_norms, read_state
 from gpenvideo.weights import find
 
 __all__ = [
     "FaceFeatures",
-    "IdentityDistance",
     "LossWeights",
-    "LpipsDistance",
     "Terms",
     "VggDistance",
     "adversarial_loss",
@@ -40,13 +37,6 @@ __all__ = [
 Distance = Callable[[Tensor, Tensor], Tensor]
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-FACE_BOX = (
-    32.0,
-    35.0,
-    220.0,
-    223.0,
-)  # left, top, right, bottom of ArcFace's part of a 256 px FFHQ crop
-ARCFACE_PX = 112
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,62 +170,6 @@ class VggDistance(nn.Module):
         with torch.no_grad():
             wanted = self.features(truth)
         return (self.features(restored) - wanted).abs().mean()
-
-
-class IdentityDistance(nn.Module):
-    """1 - cosine of ArcFace embeddings (Deng et al. 2019; facexlib's IR-SE50), frozen; mean over the batch.
-
-    `template` is the alignment of the pictures ("ffhq" or "gpen"): the same part of the face is cut out of
-    either (GPEN notes, section 17).
-    """
-
-    def __init__(self, path: str | Path, template: str) -> None:
-        from facexlib.recognition.arcface_arch import Backbone
-
-        super().__init__()
-        network = fill(Backbone(50, drop_ratio=0.6, mode="ir_se"), *read_state(path))
-        self.network = network.requires_grad_(False)  # its flattening wants NCHW memory, not channels_last
-        ours, ffhq = (alignment.template(name, 256) for name in (template, "ffhq"))  # type: ignore[arg-type]
-        matrix = alignment.crop_from_frame(ffhq, ours)
-        corners = np.array(FACE_BOX).reshape(2, 2) @ matrix[:, :2].T + matrix[:, 2]
-        self.box = tuple(float(c) / 256 for c in corners.ravel())
-
-    def embedding(self, pictures: Tensor) -> Tensor:
-        """(N, 512), unit length."""
-        side = pictures.shape[2]
-        left, top, right, bottom = (round(edge * side) for edge in self.box)
-        face = F.adaptive_avg_pool2d(pictures[:, :, top:bottom, left:right], ARCFACE_PX)
-        return F.normalize(self.network(face.contiguous()), dim=1)
-
-    def forward(self, restored: Tensor, truth: Tensor) -> Tensor:
-        with torch.no_grad():
-            wanted = self.embedding(truth)
-        return (1 - (self.embedding(restored) * wanted).sum(dim=1)).mean()
-
-
-class LpipsDistance(nn.Module):
-    """LPIPS 0.1 over AlexNet (Zhang et al. 2018), frozen; torchvision's AlexNet weights."""
-
-    def __init__(self, path: str | Path) -> None:
-        try:
-            from lpips import LPIPS  # type: ignore[import-not-found,import-untyped,unused-ignore]
-        except ImportError as error:
-            raise DependencyError("LPIPS is not installed: pip install 'gpenvideo[train]'") from error
-
-        super().__init__()
-        network = LPIPS(net="alex", pnet_rand=True, verbose=False)
-        state, path_read = read_state(path)
-        layers = {key.split(".", 1)[1]: value for key, value in state.items() if key.startswith("features.")}
-        try:  # the package has AlexNet's layers under their numbers, in five slices
-            named = {key: layers[key.split(".", 1)[1]] for key in network.net.state_dict()}
-        except KeyError as error:
-            raise CheckpointError(f"not the weights of an AlexNet: {error} is missing", path=path) from error
-        fill(network.net, named, path_read)
-        self.network = _frozen(network)
-
-    def forward(self, restored: Tensor, truth: Tensor) -> Tensor:
-        distance: Tensor = self.network(restored, truth)
-        return distance.mean()
 
 
 def terms(

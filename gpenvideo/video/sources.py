@@ -95,6 +95,7 @@ class FileSource:
         self.sample_aspect = stream.sample_aspect_ratio
         self.field_order = int(getattr(context, "field_order", 0))
         self.duration_s = self._duration_s()
+        self._whole = True
 
     def _chosen(self, wanted: int | None) -> Any:
         videos = [s for s in self.container.streams.video if not s.disposition & ATTACHED_PICTURE]
@@ -169,6 +170,7 @@ class FileSource:
         except av.FFmpegError:
             return False
         self.log.counts.packets = self.log.counts.decoded = 0
+        self._whole = False
         return True
 
     def _items(self) -> Iterator[Any]:
@@ -185,6 +187,9 @@ class FileSource:
                 yield from self._decoded(packet)
         yield from self._decoded(None)
         self._tell_early_end(latest, max(Fraction(1), step))
+        if self._whole and self.container.format.name == "avi":  # others promise what edit lists take away
+            for _ in range(self.log.counts.packets, self.frames or 0):
+                self.log.damage("Pictures that the file promises and does not have")
 
     def _tell_early_end(self, latest_s: Fraction, slack_s: Fraction) -> None:
         length, start = self.container.duration, self.container.start_time
