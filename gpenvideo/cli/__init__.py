@@ -10,8 +10,12 @@ import typer
 
 from gpenvideo.cli.about import demo, info
 from gpenvideo.cli.console import err, out, show_warning
+from gpenvideo.cli.degrade import degrade
+from gpenvideo.cli.evaluate import evaluate
 from gpenvideo.cli.interrupts import Interrupted, interruptible, leave
 from gpenvideo.cli.restore import restore
+from gpenvideo.cli.train import train
+from gpenvideo.cli.train_detector import train_detector
 from gpenvideo.cli.weights import app as weights_app
 from gpenvideo.errors import GpenvideoError
 
@@ -27,6 +31,10 @@ app = typer.Typer(
 app.command()(restore)
 app.command()(info)
 app.command()(demo)
+app.command()(evaluate)
+app.command()(degrade)
+app.command()(train)
+app.command()(train_detector)
 app.add_typer(weights_app, name="weights", no_args_is_help=True)
 
 
@@ -35,17 +43,19 @@ def main() -> None:
 
     Ctrl-C ends it with 130, SIGTERM with 143; what was half written is removed.
     """
-    with interruptible():
+    with interruptible() as asked:
         try:
             with warnings.catch_warnings():
                 warnings.showwarning = show_warning
                 app()
-        except GpenvideoError as error:
+        except (Exception, Interrupted) as error:
+            if asked.code is not None:
+                err.print("stopped")
+                leave(asked.code)
+            if not isinstance(error, GpenvideoError):
+                raise
             err.print(f"gpenvideo: {error}", style="red", markup=False, highlight=False)
             sys.exit(2)
-        except Interrupted as stop:
-            err.print("stopped")
-            leave(stop.code)
 
 
 def _show_version(wanted: bool) -> None:

@@ -6,38 +6,48 @@ import atexit
 import os
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import NoReturn
 
-__all__ = ["Interrupted", "interruptible", "leave"]
+__all__ = ["Asked", "Interrupted", "interruptible", "leave"]
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-CLEANING_S = 1.0  # in which a second Ctrl-C is not heeded, for it would interrupt the cleaning up
+AGAIN_S = 3.0  # after which it is raised again, for a library may have swallowed it
 
 
 class Interrupted(SystemExit):
-    """A signal asked for the end; `code` is 128 and its number, as shells have it."""
+    """A signal asked for the end."""
 
-    code: int
+
+@dataclass
+class Asked:
+    """Whether a signal asked for the end."""
+
+    code: int | None = None
+    """The exit code then: 128 and the signal's number, as shells have it."""
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
-    """Raise `Interrupted` in the main thread where SIGINT, SIGTERM or SIGHUP comes."""
-    last = -CLEANING_S
+def interruptible() -> Iterator[Asked]:
+    """Raise `Interrupted` in the main thread where SIGINT, SIGTERM or SIGHUP comes, once.
+
+    Libraries may swallow it or make another error of it: what is yielded knows.
+    """
+    asked = Asked()
 
     def stop(number: int, _: object) -> None:
-        nonlocal last
-        if time.monotonic() - last > CLEANING_S:
-            last = time.monotonic()
-            raise Interrupted(128 + number)
+        if asked.code is None or number == signal.SIGALRM:
+            asked.code = asked.code or 128 + number
+            signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
+            raise Interrupted(asked.code)
 
-    before = {number: signal.signal(number, stop) for number in SIGNALS}
+    before = {number: signal.signal(number, stop) for number in (*SIGNALS, signal.SIGALRM)}
     try:
-        yield
+        yield asked
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
         atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)  # no traceback out of Python's own end

@@ -13,6 +13,7 @@ from gpenvideo.errors import OptionError
 
 __all__ = ["restore"]
 
+PICTURE_SUFFIXES = (".png", ".tif", ".tiff", ".dpx", ".exr")  # of sequences that can be written
 PICTURE_CODECS = ("png", "tiff", "dpx", "exr")
 FACES, PART, CODEC, TOLD = "Which faces", "Which part", "How it is written", "What is told"
 
@@ -162,8 +163,11 @@ def _beside(source: Path, suffix: str | None = None) -> Path:
 def _target(source: Path, output: Path | None, suffix: str | None = None) -> Path:
     """Where a video goes: beside its source, into a folder under the source's name, or where it is told."""
     pictures = suffix is None and not source.is_file()  # a folder or a pattern
+    if output is None and pictures:
+        target = source.with_name(f"restored_{source.name}")
+        return target if target.suffix.lower() in ("", *PICTURE_SUFFIXES) else target.with_suffix(".png")
     if output is None:
-        return source.with_name(f"restored_{source.name}") if pictures else _beside(source, suffix)
+        return _beside(source, suffix)
     if output.is_dir() and not pictures:
         return output / (source.name if suffix is None else f"{source.stem}{suffix}")
     return output

@@ -35,9 +35,9 @@ from gpenvideo.degradation import Preset, degrade, draw, greyscale
 from gpenvideo.errors import GpenvideoError, OptionError, file_error
 from gpenvideo.faces.alignment import crop_from_frame
 from gpenvideo.faces.alignment import template as template_points
+from gpenvideo.faces.portraits import Portrait, read_picture, read_portraits
 from gpenvideo.kernels.crop import crop
 from gpenvideo.kernels.picture import as_frame
-from gpenvideo.train.portraits import Portrait, read_picture, read_portraits
 from gpenvideo.weights import cache_dir
 
 __all__ = ["FaceFolder", "Jitter", "batches", "one_thread"]

@@ -24,8 +24,8 @@ from torch.utils.data import Dataset
 
 from gpenvideo.degradation import Degradation, Preset, degrade, draw, greyscale
 from gpenvideo.errors import MediaError, OptionError, file_error
+from gpenvideo.faces.portraits import read_picture
 from gpenvideo.train.detector_labels import MIRRORED, Label
-from gpenvideo.train.portraits import read_picture
 
 __all__ = ["Scene", "Scenes", "list_backgrounds"]
 

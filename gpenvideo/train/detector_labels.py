@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from gpenvideo.errors import MediaError, file_error
 from gpenvideo.faces.detector import Detector
-from gpenvideo.train.portraits import Portrait, read_picture
+from gpenvideo.faces.portraits import Portrait, read_picture
 
 __all__ = ["MIRRORED", "Label", "label_portraits", "read_labels", "write_labels"]
 

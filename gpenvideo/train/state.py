@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,15 +15,18 @@ import torch
 from torch import Tensor, nn
 
 from gpenvideo.errors import CheckpointError, FileMissing, file_error
+from gpenvideo.gpen import checkpoint
 from gpenvideo.gpen.config import channel_table
 from gpenvideo.gpen.discriminator import Discriminator
+from gpenvideo.gpen.encoder import fold_batch_norm
 from gpenvideo.gpen.generator import GPEN
 from gpenvideo.gpen.layers import ConvLayer, Equalized, StyledConv
+from gpenvideo.train.grow import grow
 from gpenvideo.train.options import TrainOptions
+from gpenvideo.train.parallel import norm_in_groups
 
-__all__ = ["TrainState", "in_precision"]
+__all__ = ["DTYPES", "TrainState", "in_precision", "without_gradients"]
 
-STD_DEV_GROUP = 4  # pictures a group of the minibatch statistic, whatever the batch (Karras et al. 2018)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -39,27 +43,28 @@ class TrainState:
     scaler: torch.amp.GradScaler  # does nothing but for fp16
 
     @classmethod
-    def begin(cls, options: TrainOptions) -> TrainState:
-        """The state before the first step. Raises as `read_state` where options.initial is given."""
+    def begin(cls, options: TrainOptions, stored: Path | None = None) -> TrainState:
+        """The state before the first step, or the one in the file `stored` that a run of them wrote.
+
+        Raises as `load`; as `checkpoint.load`, and CheckpointError for another network, where options.initial
+        or options.grow_from is given.
+        """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(options.seed)
-            model = GPEN(options.network(), batch_norm=options.layout == "v2")
+            model = _first_network(options) if stored is None else _random_network(options)
             discriminator = None
-            if options.adversarial_from_step is not None and options.weights.adversarial:
+            if options.adversarial:
                 side = options.adversarial_crop_px or options.size_px
                 channels = channel_table(side, options.channel_multiplier, options.discriminator_narrow)
-                group = STD_DEV_GROUP if options.batch % STD_DEV_GROUP == 0 else 1
-                discriminator = Discriminator(channels, std_dev_group=group)
-        averaged = copy.deepcopy(model)
-        if options.initial is not None:
-            stored = _read(Path(options.initial), options.device)
-            _fill(model, stored["averaged"], options.initial)
-            _fill(averaged, stored["averaged"], options.initial)
-        averaged.eval().requires_grad_(False)
+                discriminator = Discriminator(channels, std_dev_group=options.std_dev_group)
+        if options.norm_group:
+            norm_in_groups(model, options.norm_group)
+        model.requires_grad_(True)
+        averaged = copy.deepcopy(model).eval().requires_grad_(False)
         for network in (model, averaged, discriminator):
             if network is not None:
                 network.to(options.device).to(memory_format=torch.channels_last)
-        return cls(
+        state = cls(
             step=0,
             model=model.train(),
             averaged=averaged,
@@ -72,6 +77,9 @@ class TrainState:
                 torch.device(options.device).type, enabled=options.precision == "fp16"
             ),
         )
+        if stored is not None:
+            state.load(stored, options.device)
+        return state
 
     def save(self, path: Path) -> None:
         """Write everything to `path`; a crash leaves the old file or the new. Raises FileError."""
@@ -95,6 +103,15 @@ class TrainState:
             if name in stored:
                 _fill(part, stored[name], path)
         self.step = int(stored["step"])
+
+    def tensors(self) -> list[Tensor]:
+        """The weights of all networks, as they lie in memory."""
+        networks = [each for each in (self.model, self.averaged, self.discriminator) if each is not None]
+        return [value for network in networks for value in network.state_dict().values()]
+
+    def norms(self) -> list[Tensor]:
+        """The running statistics of the model's batch norms."""
+        return [buffer for name, buffer in self.model.named_buffers() if "running_" in name]
 
     def average(self, options: TrainOptions) -> None:
         """Move the averaged weights, and batch norm's statistics, towards the model's after a step.
@@ -162,6 +179,36 @@ def _groups(model: GPEN, options: TrainOptions) -> list[dict[str, Any]]:
         {"params": [p for p in model.parameters() if id(p) not in equalized], "lr_factor": 1.0},
         {"params": [p for p in model.parameters() if id(p) in equalized], "lr_factor": options.equalized_lr},
     ]
+
+
+def _random_network(options: TrainOptions) -> GPEN:
+    return GPEN(options.network(), batch_norm=options.layout == "v2" and options.norm_group > 0)
+
+
+def _first_network(options: TrainOptions) -> GPEN:
+    """The network that a run begins with: grown, as it is in a file, or random."""
+    config = options.network()
+    if options.grow_from is not None:
+        return grow(checkpoint.load(options.grow_from), config)
+    if options.initial is None:
+        return _random_network(options)
+    try:
+        stored = _read(Path(options.initial), "cpu")["averaged"]
+    except FileMissing:
+        raise
+    except CheckpointError:  # no state, so a checkpoint: this says what is wrong when it is neither
+        model = checkpoint.load(options.initial)
+        if dataclasses.replace(model.config, template=config.template) != config:
+            raise CheckpointError("it holds another network than the options", path=options.initial) from None
+        model.config = config
+    else:
+        model = GPEN(config, batch_norm="encoder.stem.norm.weight" in stored)
+        _fill(model, stored, options.initial)
+    if not options.norm_group:
+        fold_batch_norm(model)
+    elif options.layout == "v2" and not any(isinstance(m, nn.BatchNorm2d) for m in model.modules()):
+        raise CheckpointError("its batch norms are folded: take norm_group 0", path=options.initial)
+    return model
 
 
 def _read(path: Path, device: str) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
+from av.sidedata.sidedata import SideDataContainer
+
 from gpenvideo.frame import Colour, StreamInfo
 from gpenvideo.video.pixels import PixelFormat, pixel_format
 
@@ -67,8 +69,8 @@ def _range_of(picture: Any, known: PixelFormat, codec: str) -> tuple[bool, bool]
 
 def side_data(picture: Any) -> dict[str, bytes]:
     """The side data of an av.VideoFrame by PyAV's names; empty where it holds a kind PyAV does not know."""
-    try:
-        return {item.type.name: bytes(item) for item in picture.side_data}
+    try:  # not picture.side_data: that and the picture refer to each other, and free memory late
+        return {item.type.name: bytes(item) for item in SideDataContainer(picture)}  # type: ignore[call-arg]
     except ValueError:
         return {}
 

@@ -22,7 +22,7 @@ def parse_time(text: str) -> Fraction | int:
     if match := re.fullmatch(r"(\d{1,9})f", text, re.ASCII):
         return int(match[1])
     number = r"(\d{1,9}(?:\.\d{0,12})?|\.\d{1,12})"
-    if match := re.fullmatch(rf"(?:(?:(\d{{1,6}}):)?(\d{{1,6}}):)?{number}", text, re.ASCII):
+    if match := re.fullmatch(rf"(?:(?:(\d{{1,9}}):)?(\d{{1,9}}):)?{number}", text, re.ASCII):
         hours, minutes, seconds = match[1], match[2], Fraction(match[3])
         clock = minutes is not None
         if (not clock or seconds < 60) and (hours is None or int(minutes) < 60):

@@ -1,0 +1,150 @@
+"""`gpenvideo train-detector`: a face detector of one's own, taught by another."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gpenvideo.cli.console import Json, err, print_json, say
+from gpenvideo.cli.train import (
+    START,
+    Device,
+    DryRun,
+    Out,
+    Rate,
+    Resume,
+    Seed,
+    Settings,
+    Steps,
+    Told,
+    Workers,
+    settings_of,
+)
+from gpenvideo.errors import GpenvideoError, OptionError, file_error
+
+if TYPE_CHECKING:
+    from gpenvideo.train.detector_data import Scenes
+    from gpenvideo.train.detector_loop import DetectorOptions
+
+__all__ = ["train_detector"]
+
+TEACHER = "RetinaFace-mobilenet0.25"
+TICK_EVERY, DRY_STEPS = 25, 3  # steps
+
+
+def train_detector(
+    out: Out,
+    data: Annotated[Path, typer.Option(help="A folder of faces.")],
+    backgrounds: Annotated[Path, typer.Option(help="A folder of pictures without faces, and index.csv.")],
+    teacher: Annotated[
+        str, typer.Option(help="RetinaFace weights that say where the faces are: a path or a name.")
+    ] = TEACHER,
+    validation: Annotated[
+        list[str] | None, typer.Option(help="Sources (patterns) that are never trained on.")
+    ] = None,
+    distil: Annotated[
+        bool, typer.Option("--distil", help="Learn the teacher's outputs too, not its labels alone.")
+    ] = False,
+    initial: Annotated[
+        str | None, typer.Option(help="RetinaFace weights to start from.", rich_help_panel=START)
+    ] = None,
+    resume: Resume = True,
+    steps: Steps = None,
+    lr: Rate = None,
+    workers: Workers = None,
+    seed: Seed = None,
+    device: Device = None,
+    settings: Settings = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Train a face detector (RetinaFace mobilenet0.25). After Ctrl-C the same command goes on."""
+    from gpenvideo.faces.detector import RetinaFace, read_state
+    from gpenvideo.train import detector_loop, parallel
+    from gpenvideo.weights import find
+
+    given = {"steps": steps, "lr": lr, "workers": workers, "seed": seed}
+    given = {name: value for name, value in given.items() if value is not None} | settings_of(settings)
+    options = _options(out, given, resume)
+    place = parallel.own_device(parallel.automatic(device), parallel.ALONE)
+    scenes = _scenes(out, data, backgrounds, teacher, validation or [], options.seed)
+    networks: dict[str, Any] = {
+        "teacher": RetinaFace.of(*read_state(find(teacher))).eval().requires_grad_(False) if distil else None,
+        "start_from": None if initial is None else read_state(find(initial))[0],
+        "device": place,
+    }
+    if dry_run:
+        with tempfile.TemporaryDirectory() as folder:
+            began = time.perf_counter()
+            list(islice(detector_loop.train_detector(scenes, folder, options, **networks), DRY_STEPS))
+            step_s = (time.perf_counter() - began) / DRY_STEPS
+        found = {"faces": len(scenes.labels), "s_per_step": step_s, "hours": options.steps * step_s / 3600}
+        if as_json:
+            print_json({"event": "dry run"} | found)
+        else:
+            say(f"{found['faces']} faces, {step_s:.2f} s a step: {found['hours']:.2f} hours for all steps")
+        return
+    told = Told(out, options.steps, as_json)
+    with told.bar:
+        told.heed()
+        for stats in detector_loop.train_detector(scenes, out, options, **networks):
+            done = int(stats["step"]) + 1
+            if done % TICK_EVERY == 0 or done == options.steps:
+                scenes_a_step = len(options.scenes_at(done - 1))
+                told.record(stats | {"event": "tick", "step": done, "img_per_s": scenes_a_step / stats["s"]})
+            if not told.go_on(done):
+                break
+    file = out / "detector.safetensors"
+    if (out / "checkpoint.pth").exists():
+        detector_loop.export_detector(out / "checkpoint.pth", file)
+    told.end(file)
+
+
+def _options(out: Path, given: dict[str, Any], resume: bool) -> DetectorOptions:
+    """The options of the run in the folder, or the usual ones; over them, what is given."""
+    from gpenvideo.train.detector_loop import DetectorOptions
+    from gpenvideo.train.options import checked, read_values
+
+    values: dict[str, Any] = {}
+    if (out / "options.json").exists():
+        if not resume:
+            raise OptionError("it holds a run: leave --no-resume out, or choose another folder", path=out)
+        values = read_values(out / "options.json")
+    return DetectorOptions(**checked(DetectorOptions, values | given))
+
+
+def _scenes(out: Path, data: Path, backgrounds: Path, teacher: str, exclude: list[str], seed: int) -> Scenes:
+    """Scenes of the labelled faces; the labels stay in the run's folder."""
+    from gpenvideo.faces.detector import RetinaFaceDetector
+    from gpenvideo.faces.portraits import read_portraits
+    from gpenvideo.train.detector_data import Scenes, list_backgrounds
+    from gpenvideo.train.detector_labels import label_portraits, read_labels, write_labels
+    from gpenvideo.weights import find
+
+    portraits = read_portraits(data, exclude_sources=exclude)
+    grounds, _ = list_backgrounds(backgrounds)
+    told = json.dumps({"data": str(data), "exclude": exclude, "teacher": teacher})
+    labels_file, told_file = out / "labels.jsonl", out / "labels.json"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if not (told_file.exists() and told_file.read_text("utf-8") == told):
+            with err.status("") as status:
+                labels = label_portraits(
+                    data,
+                    portraits,
+                    RetinaFaceDetector(find(teacher), threshold=0.5),
+                    progress=lambda done, total: status.update(f"labelling face {done} of {total}"),
+                )
+            write_labels(labels, labels_file)
+            told_file.write_text(told, "utf-8")
+    except GpenvideoError:
+        raise
+    except OSError as error:
+        raise file_error(error, out, "write") from error
+    return Scenes(data, read_labels(labels_file), grounds, seed=seed)
