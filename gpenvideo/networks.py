@@ -65,8 +65,8 @@ def load_detector(
 ) -> RetinaFaceDetector:
     """A face detector from a path or a name of the manifest; None is the first that is on this machine.
 
-    With `dtype` "bf16", or "auto" on a CPU that computes it, it takes half the time, and its landmarks move by
-    some 0.3 % of the eye distance.
+    With `dtype` "bf16", or "auto" on a CPU that computes it, it takes half the time, and its landmarks move
+    by some 0.3 % of the eye distance.
 
     Raises FileMissing, which says how to get one; FileError, CheckpointError, DeviceError, OptionError.
     """
