@@ -22,7 +22,7 @@ app = typer.Typer(help="Network files: which there are, getting, checking and co
 @app.command("list")
 def weights_list(as_json: Json = False) -> None:
     """Every network file gpenvideo knows by name."""
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from gpenvideo.weights import located, read_manifest
 
@@ -34,7 +34,7 @@ def weights_list(as_json: Json = False) -> None:
             line |= {"licence": entry.licence, "non_commercial": entry.non_commercial, "advice": entry.advice}
             print_json(line | {"path": str(path) if path else None})
         return
-    table = Table("name", "kind", "size", "here", "licence", "advice", show_lines=True)
+    table = Table("name", "kind", "size", "here", Column("licence", min_width=14), "advice", show_lines=True)
     for entry in entries:
         size = f"{entry.bytes / 1e6:.1f} MB" if entry.bytes else "?"
         here = "ships" if entry.shipped else "yes" if located(entry) else "no"
