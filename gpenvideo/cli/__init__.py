@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from typing import Annotated
@@ -43,6 +44,8 @@ def main() -> None:
 
     Ctrl-C ends it with 130, SIGTERM with 143; what was half written is removed.
     """
+    # Decoder and encoder share the cores with the network, whose threads are to sleep while they wait.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     with interruptible() as asked:
         try:
             with warnings.catch_warnings():

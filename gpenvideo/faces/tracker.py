@@ -16,7 +16,7 @@ from gpenvideo.faces.smoothing import OneEuro
 
 __all__ = ["FADE_S", "KEEP", "MAX_MISSED_S", "START", "Tracker", "between", "distinct", "select"]
 
-START, KEEP = 0.8, 0.5
+START, KEEP = 0.9, 0.5
 MAX_MISSED_S = 0.5
 FADE_S = 0.2
 

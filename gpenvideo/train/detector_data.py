@@ -277,7 +277,7 @@ def _lit(picture: Picture, rng: np.random.Generator) -> Picture:
 def _flat(picture: Picture, rng: np.random.Generator) -> Picture:
     """The same with little contrast, as in haze or in the dark."""
     black, white = rng.uniform(0, 60), rng.uniform(90, 255)
-    return np.rint(black + picture * ((white - black) / 255)).astype(np.uint8)
+    return np.asarray(np.rint(black + picture * ((white - black) / 255)), np.uint8)
 
 
 def _paste(
