@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
+from gpenvideo.affine import compose
 from gpenvideo.analysis import Analysed, Analysis
 from gpenvideo.crops import paste_of, through
 from gpenvideo.errors import OptionError
 from gpenvideo.face import FaceTrack
-from gpenvideo.faces.alignment import compose, crop_from_frame
+from gpenvideo.faces.alignment import crop_from_frame
 from gpenvideo.faces.detector import Detector
 from gpenvideo.faces.tracker import select
 from gpenvideo.frame import Frame, Rectangle, StreamInfo

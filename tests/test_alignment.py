@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from gpenvideo.affine import compose, invert
 from gpenvideo.errors import FaceError, OptionError
-from gpenvideo.faces.alignment import alignment_error, compose, crop_from_frame, invert, similarity, template
+from gpenvideo.faces.alignment import alignment_error, crop_from_frame, similarity, template
 
 Array = NDArray[np.float64]
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from gpenvideo.affine import compose
 from gpenvideo.crops import through
 from gpenvideo.degradation import greyscale
 from gpenvideo.errors import FaceError, GpenvideoError, MediaError, OptionError
@@ -18,7 +19,7 @@ from gpenvideo.evaluate.degraded import Decay, check_size, resized
 from gpenvideo.evaluate.pictures import Source, in_order
 from gpenvideo.face import Face
 from gpenvideo.faces import portraits
-from gpenvideo.faces.alignment import compose, crop_from_frame
+from gpenvideo.faces.alignment import crop_from_frame
 from gpenvideo.faces.detector import Detector
 from gpenvideo.kernels.crop import crop
 from gpenvideo.kernels.picture import as_frame

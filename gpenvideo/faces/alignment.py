@@ -1,8 +1,6 @@
 """Alignment: five landmarks to the similarity that carries a picture's pixels into an aligned crop.
 
-Matrices are (2, 3), act on column vectors (x, y, 1) and are named destination first: `crop_from_frame`
-carries a point of the frame into the crop, and compose(crop_from_frame, frame_from_screen) is
-`crop_from_screen`.
+Matrices are those of `gpenvideo.affine`.
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gpenvideo.errors import FaceError, OptionError
 
-__all__ = ["alignment_error", "compose", "crop_from_frame", "invert", "similarity", "template"]
+__all__ = ["alignment_error", "crop_from_frame", "similarity", "template"]
 
 Matrix = NDArray[np.float64]
 
@@ -112,21 +110,6 @@ def crop_from_frame(landmarks: ArrayLike, template_points: ArrayLike) -> Matrix:
         FaceError: the landmarks coincide or are not finite.
     """
     return similarity(landmarks, template_points)
-
-
-def invert(matrix: ArrayLike) -> Matrix:
-    """(2, 3) `a_from_b` to `b_from_a`, float64; OptionError where it has no inverse."""
-    m = np.asarray(matrix, dtype=np.float64)
-    if m.shape != (2, 3) or not np.isfinite(m).all() or np.linalg.det(m[:, :2]) == 0:
-        raise OptionError(f"a (2, 3) matrix with an inverse is needed, got {m.tolist()}")
-    linear = np.linalg.inv(m[:, :2])
-    return np.column_stack([linear, -linear @ m[:, 2]])
-
-
-def compose(a_from_b: ArrayLike, b_from_c: ArrayLike) -> Matrix:
-    """(2, 3) and (2, 3) to their product, (2, 3) float64 `a_from_c`: the second acts first."""
-    a, b = np.asarray(a_from_b, dtype=np.float64), np.asarray(b_from_c, dtype=np.float64)
-    return a[:, :2] @ b + np.column_stack([np.zeros((2, 2)), a[:, 2]])
 
 
 def alignment_error(landmarks: ArrayLike, template_points: ArrayLike) -> float:

@@ -14,8 +14,9 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gpenvideo.affine import invert
 from gpenvideo.errors import OptionError
-from gpenvideo.faces.alignment import invert, similarity, template
+from gpenvideo.faces.alignment import similarity, template
 
 if TYPE_CHECKING:
     import torch

@@ -5,9 +5,10 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from gpenvideo.affine import Matrix, compose, invert
 from gpenvideo.frame import Frame
 from gpenvideo.kernels.colour import rgb_from_samples
-from gpenvideo.kernels.warp import Matrix, Pixels, channels, compose, grids, inverse, patch, resample
+from gpenvideo.kernels.warp import Pixels, channels, grids, patch, resample
 
 __all__ = ["crop"]
 
@@ -30,11 +31,11 @@ def crop(frame: Frame, crop_from_frame: Matrix, size_px: int) -> Pixels:
     Raises:
         OptionError: a matrix without an inverse, colour that is not supported.
     """
-    frame_from_crop = inverse(crop_from_frame)
+    frame_from_crop = invert(crop_from_frame)
     size = (size_px, size_px)
     parts: list[Pixels] = []
     for grid in grids(frame.layout, frame.colour):
-        plane_from_crop = compose(inverse(grid.frame_from_plane), frame_from_crop)
+        plane_from_crop = compose(invert(grid.frame_from_plane), frame_from_crop)
         source, source_from_crop = patch(frame.planes[grid.planes], plane_from_crop, size)
         pixels = resample(source, source_from_crop, size, cv2.BORDER_REPLICATE)
         parts += [pixels] if pixels.ndim == 2 else channels(pixels, range(len(frame.planes[grid.planes])))

@@ -12,18 +12,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from gpenvideo.affine import Matrix, compose, invert
 from gpenvideo.errors import OptionError
 from gpenvideo.frame import Frame, Rectangle
 from gpenvideo.kernels.colour import samples_from_rgb
 from gpenvideo.kernels.warp import (
     Grid,
-    Matrix,
     Pixels,
     bounds,
     channels,
-    compose,
     grids,
-    inverse,
     reach,
     reduction,
     resample,
@@ -60,7 +58,7 @@ class Paste:
         _check_face(self.restored, self.mask)
         if not 0.0 <= self.strength <= 1.0:
             raise OptionError(f"a strength lies in [0, 1], got {self.strength}")
-        inverse(self.crop_from_frame)
+        invert(self.crop_from_frame)
 
 
 class _Patch(NamedTuple):
@@ -169,7 +167,7 @@ def _patches(frame: Frame, face: Paste) -> list[_Patch]:
     for grid, crop_from_plane in zip(all_grids, maps, strict=True):
         x, y = reach(crop_from_plane)
         touched = (spans[0].start - x, spans[1].start - y, spans[0].stop - 1 + x, spans[1].stop - 1 + y)
-        left, top, right, bottom = bounds(inverse(crop_from_plane), touched)
+        left, top, right, bottom = bounds(invert(crop_from_plane), touched)
         height, width = frame.planes[grid.planes][0].shape
         window = _within(top, bottom, height), _within(left, right, width)
         source_from_window = compose(

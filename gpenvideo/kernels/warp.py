@@ -17,18 +17,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from gpenvideo.errors import OptionError
 from gpenvideo.frame import Colour, Layout, Samples
 
 __all__ = [
     "Grid",
-    "Matrix",
     "Pixels",
     "bounds",
     "channels",
-    "compose",
     "grids",
-    "inverse",
     "patch",
     "reach",
     "reduction",
@@ -36,7 +32,6 @@ __all__ = [
 ]
 
 Pixels = NDArray[np.float32]
-Matrix = NDArray[np.floating]
 
 
 class Grid(NamedTuple):
@@ -156,25 +151,6 @@ def bounds(
     corners = b_from_a @ np.array([(left, right, right, left), (top, top, bottom, bottom), (1, 1, 1, 1)])
     low, high = corners.min(axis=1).tolist(), corners.max(axis=1).tolist()
     return low[0], low[1], high[0], high[1]
-
-
-def inverse(b_from_a: Matrix) -> NDArray[np.float64]:
-    """(2, 3) to (2, 3) float64; OptionError where there is none."""
-    matrix = np.asarray(b_from_a, dtype=np.float64)
-    determinant = 0.0
-    if matrix.shape == (2, 3):
-        (a, b, x), (c, d, y) = matrix.tolist()
-        determinant = a * d - b * c
-    if determinant == 0 or not np.isfinite(matrix).all():
-        raise OptionError(f"a (2, 3) matrix with an inverse is needed, got {matrix.tolist()}")
-    return np.array([(d, -b, b * y - d * x), (-c, a, c * x - a * y)]) / determinant
-
-
-def compose(a_from_b: Matrix, b_from_c: Matrix) -> NDArray[np.float64]:
-    """(2, 3) and (2, 3) to their product `a_from_c`, float64: the second acts first."""
-    product = np.asarray(a_from_b, dtype=np.float64)[:, :2] @ b_from_c
-    product[:, 2] += a_from_b[:, 2]
-    return product
 
 
 def _scales(source_from_target: NDArray[np.float64]) -> tuple[float, float]:
