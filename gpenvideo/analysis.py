@@ -10,7 +10,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -86,7 +86,7 @@ class Analysis:
         self._every = detect_every
         self._stages = stages or Stages()
         self._tracker = Tracker()
-        self._waiting: list[_Waiting | object] = []
+        self._waiting: list[Any] = []
         self._before: list[FaceTrack] = []  # at the last search of this shot
         self._shot_s = 0.0  # when the shot began
         self._in_shot = 0  # frames of it so far
@@ -99,17 +99,17 @@ class Analysis:
         """
         for item in self._in_shots(items):
             if isinstance(item, _Waiting):
-                yield from self._take(item)  # type: ignore[misc]
+                yield from self._take(item)
             elif self._waiting:
                 self._waiting.append(item)
             else:
-                yield item  # type: ignore[misc]
-        yield from self._end_shot()  # type: ignore[misc]
+                yield item
+        yield from self._end_shot()
 
-    def _in_shots(self, items: Iterable[object]) -> Iterator[_Waiting | object]:
+    def _in_shots(self, items: Iterable[Any]) -> Iterator[Any]:
         """Each frame with whether a shot starts at it; it waits for the frames that this depends on."""
         cuts = CutDetector()
-        queue: deque[object] = deque()
+        queue: deque[Any] = deque()
         for item in items:
             queue.append(item)
             if isinstance(item, Frame):
@@ -121,7 +121,7 @@ class Analysis:
                 yield queue.pop()
         yield from _decided(queue, cuts.finish())
 
-    def _take(self, taken: _Waiting) -> Iterator[Analysed | object]:
+    def _take(self, taken: _Waiting) -> Iterator[Any]:
         frame = taken.frame
         if taken.starts_shot:
             yield from self._end_shot()
@@ -141,7 +141,7 @@ class Analysis:
         due, self._slot = slot > self._slot, max(slot, self._slot)
         return due
 
-    def _end_shot(self) -> Iterator[Analysed | object]:
+    def _end_shot(self) -> Iterator[Any]:
         """Search the last frame of a shot too, and forget its faces."""
         frames = [item for item in self._waiting if isinstance(item, _Waiting)]
         if frames:
@@ -150,7 +150,7 @@ class Analysis:
         self._tracker.reset()
         self._before = []
 
-    def _search(self) -> Iterator[Analysed | object]:
+    def _search(self) -> Iterator[Any]:
         """Look for faces in the waiting frames that are due, and give back all that now have theirs.
 
         The last frame that waits is due. What waits behind it is no frame.
@@ -174,10 +174,10 @@ class Analysis:
             yield Analysed(item.frame, tracks, item.starts_shot)
 
 
-def _decided(queue: deque[object], decisions: Sequence[bool]) -> Iterator[_Waiting | object]:
+def _decided(queue: deque[Any], decisions: Sequence[bool]) -> Iterator[Any]:
     """Take the frames that are decided, and what follows each that is no frame, off the head of a queue."""
     for starts_shot in decisions:
-        yield _Waiting(queue.popleft(), starts_shot)  # type: ignore[arg-type]
+        yield _Waiting(queue.popleft(), starts_shot)
         while queue and not isinstance(queue[0], Frame):
             yield queue.popleft()
 

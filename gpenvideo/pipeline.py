@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from gpenvideo.affine import compose
 from gpenvideo.analysis import Analysed, Analysis
@@ -116,7 +116,7 @@ class VideoRestorer:
 
     def __call__(self, items: Iterable[Frame | T]) -> Iterator[Restored | T]:
         """Restore a stream; items that are no frames (packets of other streams) keep their place in it."""
-        batch: list[_Chosen | object] = []
+        batch: list[Any] = []
         faces = frames = 0
         for item in self._analysis(items):
             if not isinstance(item, Analysed):
@@ -126,9 +126,9 @@ class VideoRestorer:
                 batch.append(_Chosen(item, chosen))
                 faces, frames = faces + len(chosen), frames + 1
             if not faces or faces >= self._restorer.max_batch or frames >= FRAMES_A_BATCH:
-                yield from self._restored(batch)  # type: ignore[misc]
+                yield from self._restored(batch)
                 batch, faces, frames = [], 0, 0
-        yield from self._restored(batch)  # type: ignore[misc]
+        yield from self._restored(batch)
 
     def _chosen(self, analysed: Analysed) -> list[FaceTrack]:
         options = self.options
@@ -144,7 +144,7 @@ class VideoRestorer:
         self._previous = {track.id for track in chosen}
         return chosen
 
-    def _restored(self, batch: list[_Chosen | object]) -> Iterator[Restored | object]:
+    def _restored(self, batch: list[Any]) -> Iterator[Any]:
         """Restore the faces of some frames, all in one call of the network."""
         chosen = [
             (entry.analysed.frame, track)
