@@ -56,7 +56,7 @@ def scene_frame(pix_fmt: str, size: tuple[int, int], index: int = 0) -> av.Video
     left = (index * 2) % max(1, width - side)
     rgb[height // 3 : height // 3 + side, left : left + side] = (250, 220, 190)
     frame = av.VideoFrame.from_ndarray(rgb.astype(np.uint8), format="rgb24")
-    return frame if pix_fmt == "rgb24" else frame.reformat(format=pix_fmt)
+    return frame if pix_fmt == "rgb24" else frame.reformat(format=pix_fmt, threads=1)
 
 
 def write_clip(

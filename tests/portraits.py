@@ -74,8 +74,10 @@ def shot(
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(turn(rgb)), format="rgb24")
         frame.color_range = 2
         if pix_fmt.startswith(("gbr", "rgb")):
-            return frame.reformat(format=pix_fmt)
-        return frame.reformat(format=pix_fmt, dst_colorspace=matrix, dst_color_range=2 if full_range else 1)
+            return frame.reformat(format=pix_fmt, threads=1)
+        return frame.reformat(
+            format=pix_fmt, threads=1, dst_colorspace=matrix, dst_color_range=2 if full_range else 1
+        )
 
     return picture
 

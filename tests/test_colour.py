@@ -46,7 +46,11 @@ def converted(rgb: NDArray[np.uint8], pixel_format: str, matrix: int, full: bool
     """A picture in planes, by swscale."""
     layout = FORMATS[pixel_format]
     frame = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(
-        format=pixel_format, dst_colorspace=matrix, dst_color_range=2 if full else 1, src_color_range=2
+        threads=1,
+        format=pixel_format,
+        dst_colorspace=matrix,
+        dst_color_range=2 if full else 1,
+        src_color_range=2,
     )
     return decoded(frame, layout, Colour(0 if layout.model == "rgb" else matrix, full, LEFT))
 

@@ -316,7 +316,7 @@ def test_orientation_is_as_players_show_it(
 def corner_frame() -> av.VideoFrame:
     rgb = np.zeros((48, 64, 3), np.uint8)
     rgb[:8, :16] = 255
-    return av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format="yuv420p")
+    return av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format="yuv420p", threads=1)
 
 
 def test_sample_aspect_and_size(tmp_path: Path) -> None:

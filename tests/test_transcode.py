@@ -158,7 +158,7 @@ def test_turned_and_anamorphic_videos_find_the_same_face(
         rgb = upright(number).to_ndarray(format="rgb24")
         rgb = cv2.resize(rgb, (width, 288), interpolation=cv2.INTER_AREA)
         turned = np.ascontiguousarray(np.rot90(rgb, -rotation // 90))
-        return av.VideoFrame.from_ndarray(turned, format="rgb24").reformat(format="yuv444p")
+        return av.VideoFrame.from_ndarray(turned, format="rgb24").reformat(format="yuv444p", threads=1)
 
     turned = rotation % 180 != 0
     from clips import write_clip

@@ -102,7 +102,7 @@ def read_clip(path: str | PathLike[str]) -> Iterator[NDArray[np.uint8]]:
             if not container.streams.video:
                 raise MediaError("there is no video in it", path=path)
             for picture in container.decode(video=0):
-                frame = picture.reformat(format="rgb24", interpolation=int(EXACT))
+                frame = picture.reformat(format="rgb24", interpolation=int(EXACT), threads=1)
                 yield np.asarray(frame.to_ndarray(), dtype=np.uint8)
     except OSError as error:
         raise file_error(error, path, "read") from error
@@ -147,6 +147,7 @@ class _Clip:
         context = self.stream.codec_context
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels))
         frame = frame.reformat(
+            threads=1,
             format=context.pix_fmt,
             dst_colorspace=Colorspace.ITU709 if context.colorspace == 1 else Colorspace.ITU601,
             dst_color_range=ColorRange(context.color_range),

@@ -234,6 +234,7 @@ def _spread(frame: Frame, target: Layout, width: int, height: int) -> Frame:
 def _by_swscale(frame: Frame, name: str, colour: Colour) -> Any:
     """The frame in a format that does not hold it, of the matrix and range of `colour`."""
     picture = to_video_frame(frame).reformat(
+        threads=1,
         format=name,
         src_colorspace=_swscale_matrix(frame.colour.matrix),
         dst_colorspace=_swscale_matrix(colour.matrix),

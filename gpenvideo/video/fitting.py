@@ -29,7 +29,7 @@ def fit(picture: Any, info: StreamInfo, alpha: bool) -> Any:
     name = planar_name(info.layout, alpha=alpha)
     span = ColorRange.JPEG if info.colour.full_range else ColorRange.MPEG
     try:
-        inner = picture.reformat(width, height, name, dst_color_range=span, interpolation=CAREFUL)
+        inner = picture.reformat(width, height, name, dst_color_range=span, interpolation=CAREFUL, threads=1)
     except (av.FFmpegError, ValueError) as error:
         raise MediaError(f"a picture of {picture.width}x{picture.height} cannot be scaled") from error
     if (width, height) == (info.width, info.height):

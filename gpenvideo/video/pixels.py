@@ -191,8 +191,8 @@ def planes_of(picture: Any) -> tuple[tuple[Samples, ...], Samples | None]:
 
 
 def _by_swscale(picture: Any, known: PixelFormat) -> Any:
-    try:
-        return picture.reformat(format=planar_name(known.layout))
+    try:  # in one thread, as everywhere here: FFmpeg 8.1's slices race each other above 8 bits
+        return picture.reformat(format=planar_name(known.layout), threads=1)
     except av.FFmpegError as error:
         raise MediaError(f"its pixel format {known.name} cannot be read") from error
 

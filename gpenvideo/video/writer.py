@@ -274,8 +274,8 @@ def _with_side_data(picture: Any, decoded: Any) -> Any:
 
     PyAV cannot attach side data, but swscale's results inherit it: two trivial scalings make room.
     """
-    shell = decoded.reformat(16, 16, picture.format.name)
-    shell = shell.reformat(picture.width, picture.height, picture.format.name)
+    shell = decoded.reformat(16, 16, picture.format.name, threads=1)
+    shell = shell.reformat(picture.width, picture.height, picture.format.name, threads=1)
     for into, of in zip(shell.planes, picture.planes, strict=True):
         rows = min(into.buffer_size // into.line_size, of.buffer_size // of.line_size)
         length = min(into.line_size, of.line_size)
