@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +159,8 @@ def test_a_run_leaves_what_it_says(faces: Path, tmp_path: Path) -> None:
     assert [found["step"] for found in records(tmp_path, "validation")] == [3, 6]
     assert {"psnr_db", "ssim", "sharpness", "input_psnr_db"} <= records(tmp_path, "validation")[0].keys()
     assert records(tmp_path, "samples")[0]["file"] == str(Path("samples") / "00000006.png")
-    assert any((tmp_path / "tensorboard").iterdir())
+    if find_spec("tensorboard"):  # an extra
+        assert any((tmp_path / "tensorboard").iterdir())
     with Image.open(tmp_path / "samples" / "00000006.png") as picture:
         assert picture.size == (3 * 64, 8 * 64)
     ticks = records(tmp_path, "tick")
