@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import random
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -67,6 +69,45 @@ def _random_state_does_not_leak() -> Iterator[None]:
     random.setstate(python)
     np.random.set_state(numpy)
     torch.set_rng_state(state)
+
+
+@pytest.fixture(scope="session")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small checkpoint with random weights: its pictures mean nothing, its plumbing is real."""
+    import torch
+
+    from gpenvideo.gpen import GPEN, GPENConfig, checkpoint
+
+    torch.manual_seed(0)
+    model = GPEN(GPENConfig(64, 64, (8, 8, 8, 8, 8), style_dim=16, mapping_layers=2))
+    file = tmp_path_factory.mktemp("net") / "net.pth"
+    checkpoint.save(model, file)
+    return file
+
+
+class Said(NamedTuple):
+    """What a run of the command line said, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+    """Runs the command line in this process."""
+    from gpenvideo.cli import main
+
+    def run(*arguments: str | Path) -> Said:
+        monkeypatch.setattr(sys, "argv", ["gpenvideo", *map(str, arguments)])
+        code: Any = 0
+        try:
+            main()
+        except SystemExit as stopped:
+            code = stopped.code or 0
+        return Said(code, *capsys.readouterr())
+
+    return run
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

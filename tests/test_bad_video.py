@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import av
 import numpy as np
@@ -25,7 +25,6 @@ from mutants import Everywhere, write_bases
 from portraits import Same, portrait_clip
 
 from gpenvideo import GpenvideoError, MediaError
-from gpenvideo.cli import main
 from gpenvideo.report import Report
 from gpenvideo.transcode import Decoding, Encoding, restore_video
 
@@ -33,29 +32,7 @@ FFV1 = Encoding(codec="ffv1")
 NO_NETWORK = ["--weights", "no-such-weights.pth"]  # their own error shows that all else was checked before
 QUICK = ["--preset", "ultrafast", "--detect-size", "160"]
 
-Told = Callable[..., "Said"]
-
-
-class Said(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Told:
-    """Runs the command line in this process."""
-
-    def run(*arguments: str | Path) -> Said:
-        monkeypatch.setattr(sys, "argv", ["gpenvideo", *map(str, arguments)])
-        code: Any = 0
-        try:
-            main()
-        except SystemExit as stopped:
-            code = stopped.code or 0
-        return Said(code, *capsys.readouterr())
-
-    return run
+Told = Callable[..., Any]  # see the fixture `said`
 
 
 @pytest.fixture(scope="module")

@@ -3,56 +3,28 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import av
 import numpy as np
 import pytest
-import torch
 from clips import write_clip, write_sequence
 from portraits import portrait_clip
 
-from gpenvideo.cli import main
-from gpenvideo.gpen import GPEN, GPENConfig, checkpoint
 from gpenvideo.picture import read_picture
 
-
-class Said(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Told = Callable[..., Said]
+Told = Callable[..., Any]
 QUICK = ["--preset", "ultrafast"]
 
 
-@pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small checkpoint with random weights: its pictures mean nothing, its plumbing is real."""
-    torch.manual_seed(0)
-    model = GPEN(GPENConfig(64, 64, (8, 8, 8, 8, 8), style_dim=16, mapping_layers=2))
-    file = tmp_path_factory.mktemp("net") / "net.pth"
-    checkpoint.save(model, file)
-    return file
-
-
 @pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], network: Path) -> Told:
+def told(said: Told, network: Path) -> Told:
     """Runs the command line in this process; what is restored goes through the small network."""
 
-    def run(*arguments: str | Path) -> Said:
-        weights = ["--weights", network] if arguments[0] == "restore" else []
-        monkeypatch.setattr(sys, "argv", ["gpenvideo", *map(str, arguments), *map(str, weights)])
-        code: Any = 0
-        try:
-            main()
-        except SystemExit as stopped:
-            code = stopped.code or 0
-        return Said(code, *capsys.readouterr())
+    def run(*arguments: str | Path) -> Any:
+        return said(*arguments, *(["--weights", network] if arguments[0] == "restore" else []))
 
     return run
 
@@ -68,8 +40,8 @@ def frames_in(path: Path) -> int:
         return sum(1 for _ in container.decode(video=0))
 
 
-def test_a_video_is_restored_beside_itself(clip: Path, said: Told) -> None:
-    done = said("restore", clip, *QUICK)
+def test_a_video_is_restored_beside_itself(clip: Path, told: Told) -> None:
+    done = told("restore", clip, *QUICK)
     assert done.code == 0, done.err
     target = clip.with_name("in.restored.mkv")
     assert done.out.startswith(f"{target}: 12 frames, 8 faces of 1 tracks, ")
@@ -80,10 +52,10 @@ def test_a_video_is_restored_beside_itself(clip: Path, said: Told) -> None:
         assert [stream.type for stream in container.streams] == ["video", "audio"]
 
 
-def test_lines_for_programs(clip: Path, said: Told) -> None:
+def test_lines_for_programs(clip: Path, told: Told) -> None:
     target = clip.with_name("out.mp4")
     report, frames = clip.with_name("r.json"), clip.with_name("f.jsonl")
-    done = said(
+    done = told(
         "restore", clip, "-o", target, "--json", "--report", report, "--report-frames", frames, *QUICK
     )
     assert (done.code, done.err) == (0, "")
@@ -115,45 +87,45 @@ def test_lines_for_programs(clip: Path, said: Told) -> None:
         assert 0 <= y0 < y1 <= 240
 
 
-def test_a_folder_gets_the_same_name(clip: Path, said: Told) -> None:
+def test_a_folder_gets_the_same_name(clip: Path, told: Told) -> None:
     folder = clip.with_name("out")
     folder.mkdir()
-    done = said("restore", clip, "-o", folder, "--end", "5f", *QUICK)
+    done = told("restore", clip, "-o", folder, "--end", "5f", *QUICK)
     assert done.code == 0, done.err
     assert [path.name for path in folder.iterdir()] == ["in.mkv"]
     assert frames_in(folder / "in.mkv") == 5
-    assert said("restore", clip, "-o", folder, "--preview", "0.1").code == 0
+    assert told("restore", clip, "-o", folder, "--preview", "0.1").code == 0
     assert sorted(path.name for path in folder.iterdir()) == ["in.mkv", "in.png"]
-    done = said("restore", clip, "-o", folder / "frames", "--codec", "png", "--start", "9f")
+    done = told("restore", clip, "-o", folder / "frames", "--codec", "png", "--start", "9f")
     assert done.code == 0, done.err
     assert sorted(path.name for path in (folder / "frames").iterdir()) == [
         f"{number:06d}.png" for number in (1, 2, 3)
     ]
 
 
-def test_a_preview_is_a_picture(clip: Path, said: Told) -> None:
-    done = said("restore", clip, "--preview", "0:00.1")
+def test_a_preview_is_a_picture(clip: Path, told: Told) -> None:
+    done = told("restore", clip, "--preview", "0:00.1")
     target = clip.with_name("in.restored.png")
     assert (done.code, done.err) == (0, "")
     assert done.out == f"{target}: before and after, 1 face\n"
     rgb = read_picture(target).rgb
     assert rgb.shape == (240, 640, 3)
     assert (rgb[:, :320] != rgb[:, 320:]).any()
-    assert said("restore", clip, "--preview", "10f").out.endswith("0 faces\n")
+    assert told("restore", clip, "--preview", "10f").out.endswith("0 faces\n")
     before = target.read_bytes()
-    assert said("restore", clip, "--preview", "12f").code == 2
+    assert told("restore", clip, "--preview", "12f").code == 2
     assert target.read_bytes() == before
 
 
 @pytest.mark.parametrize(("how", "width"), [("side", 640), ("wipe", 320)])
-def test_a_comparison(how: str, width: int, clip: Path, said: Told) -> None:
+def test_a_comparison(how: str, width: int, clip: Path, told: Told) -> None:
     target = clip.with_name("out.mkv")
-    assert said("restore", clip, "-o", target, "--compare", how, "--end", "0.16", *QUICK).code == 0
+    assert told("restore", clip, "-o", target, "--compare", how, "--end", "0.16", *QUICK).code == 0
     with av.open(str(target)) as container:
         assert container.streams.video[0].width == width
 
 
-def test_which_faces(clip: Path, said: Told) -> None:
+def test_which_faces(clip: Path, told: Told) -> None:
     target = clip.with_name("out.mkv")
     for options, faces in (
         (["--select", "largest"], 8),
@@ -163,21 +135,21 @@ def test_which_faces(clip: Path, said: Told) -> None:
         (["--strength", "0"], 0),
         (["--max-faces", "1", "--detect-every", "3"], 8),
     ):
-        done = said("restore", clip, "-o", target, "--json", *options, *QUICK)
+        done = told("restore", clip, "-o", target, "--json", *options, *QUICK)
         assert json.loads(done.out.splitlines()[-1])["faces"] == faces, options
 
 
 # Pictures: a folder is an album, unless it has a rate; a pattern is a sequence
 
 
-def test_a_folder_with_a_rate_is_a_sequence(tmp_path: Path, said: Told) -> None:
+def test_a_folder_with_a_rate_is_a_sequence(tmp_path: Path, told: Told) -> None:
     folder = write_sequence(tmp_path / "shot", suffix=".tif", size=(64, 48))
-    done = said("restore", folder, "-o", tmp_path / "out.mkv", "--rate", "24000/1001", *QUICK)
+    done = told("restore", folder, "-o", tmp_path / "out.mkv", "--rate", "24000/1001", *QUICK)
     assert done.code == 0, done.err
     with av.open(str(tmp_path / "out.mkv")) as container:
         assert abs(float(container.streams.video[0].average_rate or 0) - 23.976) < 0.01
     assert frames_in(tmp_path / "out.mkv") == 5
-    done = said("restore", folder, "--rate", "24")
+    done = told("restore", folder, "--rate", "24")
     assert done.code == 0, done.err
     made = sorted((tmp_path / "restored_shot").iterdir())
     assert [path.name for path in made] == [f"{number:06d}.tif" for number in range(1, 6)]
@@ -185,31 +157,31 @@ def test_a_folder_with_a_rate_is_a_sequence(tmp_path: Path, said: Told) -> None:
         assert np.array_equal(read_picture(was).rgb, read_picture(now).rgb)  # noise has no face
 
 
-def test_a_pattern_is_a_sequence(tmp_path: Path, said: Told) -> None:
+def test_a_pattern_is_a_sequence(tmp_path: Path, told: Told) -> None:
     folder = write_sequence(tmp_path / "shot", numbers=range(7, 11), size=(64, 48))
-    done = said("restore", folder / "shot_%04d.png")
+    done = told("restore", folder / "shot_%04d.png")
     assert done.code == 0, done.err
     assert "24 frames a second are assumed" in done.err
     assert len(list(folder.glob("restored_shot_*.png"))) == 4
-    done = said("restore", folder / "shot_%04d.png", "-o", tmp_path / "out.mp4", "--rate", "25", *QUICK)
+    done = told("restore", folder / "shot_%04d.png", "-o", tmp_path / "out.mp4", "--rate", "25", *QUICK)
     assert done.code == 0, done.err
     assert frames_in(tmp_path / "out.mp4") == 4
 
 
-def test_a_sequence_of_what_cannot_be_written_becomes_png(tmp_path: Path, said: Told) -> None:
+def test_a_sequence_of_what_cannot_be_written_becomes_png(tmp_path: Path, told: Told) -> None:
     folder = write_sequence(tmp_path / "shot", suffix=".jpg", pix_fmt="yuvj420p", size=(64, 48))
     (tmp_path / "out").mkdir()
-    done = said("restore", folder, "-o", tmp_path / "out", "--rate", "24")
+    done = told("restore", folder, "-o", tmp_path / "out", "--rate", "24")
     assert done.code == 0, done.err
     assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".png"}
-    done = said("restore", folder / "shot_%04d.jpg")
+    done = told("restore", folder / "shot_%04d.jpg")
     assert done.code == 0, done.err
     assert len(list(folder.glob("restored_shot_*.png"))) == 5
 
 
-def test_a_folder_without_a_rate_is_an_album(tmp_path: Path, said: Told) -> None:
+def test_a_folder_without_a_rate_is_an_album(tmp_path: Path, told: Told) -> None:
     folder = write_sequence(tmp_path / "shot", numbers=[1])
-    done = said("restore", folder, "-o", tmp_path / "out")
+    done = told("restore", folder, "-o", tmp_path / "out")
     assert done.code == 2
     assert "no face" in done.err
 
@@ -217,12 +189,12 @@ def test_a_folder_without_a_rate_is_an_album(tmp_path: Path, said: Told) -> None
 # Facts
 
 
-def test_the_facts_of_a_file(tmp_path: Path, said: Told) -> None:
+def test_the_facts_of_a_file(tmp_path: Path, told: Told) -> None:
     clip = write_clip(
         tmp_path / "in.mkv", codec="libx264", audio=1, subtitles=["deu"], metadata={"title": "A film"},
         chapters=[(0, 0.4, "one")], matrix=1, full_range=False,
     )  # fmt: skip
-    done = said("info", clip)
+    done = told("info", clip)
     assert (done.code, done.err) == (0, "")
     for fact in (
         "title          A film",
@@ -234,17 +206,17 @@ def test_the_facts_of_a_file(tmp_path: Path, said: Told) -> None:
         "language       deu",
     ):
         assert fact in done.out.splitlines(), done.out
-    facts = json.loads(said("info", clip, "--json").out)
+    facts = json.loads(told("info", clip, "--json").out)
     assert [stream["kind"] for stream in facts["streams"]] == ["video", "audio", "subtitle"]
     assert facts["streams"][0]["colour"]["range"] == "limited"
 
 
-def test_the_facts_of_a_sequence(tmp_path: Path, said: Told) -> None:
+def test_the_facts_of_a_sequence(tmp_path: Path, told: Told) -> None:
     folder = write_sequence(tmp_path / "shot")
     for source in (folder, folder / "shot_%04d.png"):
-        assert json.loads(said("info", source, "--json").out)["container"] == "image sequence"
+        assert json.loads(told("info", source, "--json").out)["container"] == "image sequence"
 
 
-def test_the_facts_of_this_machine(said: Told) -> None:
-    facts = json.loads(said("info", "--json").out)
+def test_the_facts_of_this_machine(told: Told) -> None:
+    facts = json.loads(told("info", "--json").out)
     assert {"gpenvideo", "torch", "av"} <= set(facts)

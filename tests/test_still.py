@@ -18,7 +18,7 @@ from gpenvideo.cli import main
 from gpenvideo.errors import FaceError, OptionError
 from gpenvideo.face import Face
 from gpenvideo.faces.alignment import crop_from_frame, template
-from gpenvideo.gpen import GPEN, GPENConfig, checkpoint
+from gpenvideo.gpen import checkpoint
 from gpenvideo.kernels.crop import crop
 from gpenvideo.kernels.picture import as_frame
 from gpenvideo.picture import read_picture
@@ -162,16 +162,6 @@ def test_profile_orientation_and_alpha_go_along(astronaut: NDArray[np.uint8], tm
 
 
 # ---- the command line, as a person runs it ----
-
-
-@pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small checkpoint with random weights: its pictures mean nothing, its plumbing is real."""
-    torch.manual_seed(0)
-    model = GPEN(GPENConfig(64, 64, (8, 8, 8, 8, 8), style_dim=16, mapping_layers=2))
-    file = tmp_path_factory.mktemp("net") / "net.pth"
-    checkpoint.save(model, file)
-    return file
 
 
 @pytest.fixture
