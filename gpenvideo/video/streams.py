@@ -11,9 +11,10 @@ from typing import Any, Protocol
 import av
 import numpy as np
 
+from gpenvideo.video.part import ATTACHED_PICTURE
+
 __all__ = ["Track", "copy_chapters", "copy_tags", "held", "title", "track"]
 
-ATTACHED_PICTURE = 1 << 10
 TEXT = {
     *("subrip", "srt", "ass", "ssa", "webvtt", "mov_text", "text", "microdvd", "jacosub", "sami"),
     *("realtext", "subviewer", "subviewer1", "mpl2", "pjs", "vplayer", "stl"),

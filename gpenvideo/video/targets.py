@@ -19,8 +19,9 @@ from gpenvideo.frame import Frame, StreamInfo
 from gpenvideo.video.description import side_data
 from gpenvideo.video.encoders import CODECS, Encoder, Setup
 from gpenvideo.video.matroska import set_display_size
+from gpenvideo.video.part import ATTACHED_PICTURE
+from gpenvideo.video.sources import DEFAULT_RATE_HZ
 from gpenvideo.video.streams import (
-    ATTACHED_PICTURE,
     ISO,
     MATROSKA,
     Track,
@@ -33,7 +34,6 @@ from gpenvideo.video.streams import (
 __all__ = ["FileTarget", "PictureTarget", "is_pictures"]
 
 DEFAULT_CODECS = ("libx264", "libsvtav1", "prores_ks", "ffv1")
-DEFAULT_RATE_HZ = Fraction(25)
 BUFFER_BYTES = 1 << 20
 MOST_TICKS = (1 << 31) - 1  # a time scale has 31 bits
 PICTURE_CODECS = {".png": "png", ".tif": "tiff", ".tiff": "tiff", ".dpx": "dpx", ".exr": "exr"}
