@@ -1,14 +1,15 @@
 """Analysis: which shots a video has, and which faces are where in each of its frames.
 
-Faces are searched for on every n-th frame of a shot and on its last; between two searches they are
-interpolated, so nothing lags. What is found depends on the frames and the options alone, never on timing.
+Faces are searched for on every n-th frame of a shot and on its last; from frame to frame they are followed by
+the flow of the picture, and what the searches found is smoothed over half a second to each side, so nothing
+lags. What is found depends on the frames and the options alone, never on timing.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -19,8 +20,9 @@ from numpy.typing import NDArray
 from gpenvideo.errors import OptionError
 from gpenvideo.face import Face, FaceTrack
 from gpenvideo.faces.detector import Detector
+from gpenvideo.faces.motion import Points, Similarity, motion
 from gpenvideo.faces.shots import CutDetector
-from gpenvideo.faces.tracker import Tracker, between
+from gpenvideo.faces.tracker import LOOK_AHEAD_S, Tracker
 from gpenvideo.frame import Frame, StreamInfo
 from gpenvideo.kernels.picture import small_luma, thumbnail
 from gpenvideo.stages import Stages
@@ -32,7 +34,7 @@ T = TypeVar("T")
 SEARCH_EVERY_S = 0.12
 SHOT_SIZE = (64, 36)  # of the pictures that shots are told apart by
 SEARCHES_A_BATCH = 4  # the detector's cost a picture halves from 1 to 4 on a CPU, and hardly falls after
-HELD_BYTES = 256 << 20  # the most that frames waiting for a search may take
+HELD_BYTES = 512 << 20  # the most that frames waiting for a search, or for the future, may take
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,7 +52,7 @@ class Analysed:
 class _Waiting:
     frame: Frame
     starts_shot: bool
-    searched: bool = False
+    is_due: bool = False  # for a search
 
 
 class Analysis:
@@ -61,6 +63,7 @@ class Analysis:
         info: of the stream; its rotation, mirroring and sample aspect make the picture upright.
         detect_size_px: longest side of the picture the detector sees.
         detect_every: frames from one search to the next; None is every 0.12 s.
+        live: give back each frame at once, with what is known by then; for cameras.
         stages: where the seconds are counted.
 
     Raises:
@@ -74,6 +77,7 @@ class Analysis:
         *,
         detect_size_px: int = 640,
         detect_every: int | None = None,
+        live: bool = False,
         stages: Stages | None = None,
     ) -> None:
         if detect_size_px < 16:
@@ -85,15 +89,18 @@ class Analysis:
         self._size_px = detect_size_px
         self._every = detect_every
         self._stages = stages or Stages()
-        self._tracker = Tracker()
-        self._waiting: list[Any] = []
-        self._before: list[FaceTrack] = []  # at the last search of this shot
+        self._live = live
+        self._tracker = Tracker(look_ahead=not live)
+        self._waiting: deque[Any] = deque()  # for a search: frames, and what lies between them
+        self._followed: deque[Any] = deque()  # up to the last search; for the future
+        self._last: Frame | None = None  # of those, if it is of this shot
+        self._frame_bytes = 0
         self._shot_s = 0.0  # when the shot began
         self._in_shot = 0  # frames of it so far
         self._slot = -1  # which span of SEARCH_EVERY_S of it was searched last
 
     def __call__(self, items: Iterable[Frame | T]) -> Iterator[Analysed | T]:
-        """Analyse a stream: a frame comes out when the search that follows it is done.
+        """Analyse a stream: a frame comes out when all that its faces depend on is known.
 
         Items that are no frames (packets of other streams) keep their place among the frames.
         """
@@ -102,13 +109,15 @@ class Analysis:
                 yield from self._take(item)
             elif self._waiting:
                 self._waiting.append(item)
+            elif self._followed:
+                self._followed.append(item)
             else:
                 yield item
         yield from self._end_shot()
 
     def _in_shots(self, items: Iterable[Any]) -> Iterator[Any]:
         """Each frame with whether a shot starts at it; it waits for the frames that this depends on."""
-        cuts = CutDetector()
+        cuts = CutDetector(0) if self._live else CutDetector()
         queue: deque[Any] = deque()
         for item in items:
             queue.append(item)
@@ -128,11 +137,13 @@ class Analysis:
             self._shot_s, self._in_shot, self._slot = frame.time_s, 0, -1
         self._waiting.append(taken)
         self._in_shot += 1
-        frames = [item for item in self._waiting if isinstance(item, _Waiting)]
-        full = (len(frames) + 1) * sum(plane.nbytes for plane in frame.planes) > HELD_BYTES
-        taken.searched = self._is_due(frame.time_s) or full
-        if full or sum(item.searched for item in frames) == SEARCHES_A_BATCH:
-            yield from self._search()
+        self._frame_bytes = sum(plane.nbytes for plane in frame.planes)
+        waiting = [item for item in self._waiting if isinstance(item, _Waiting)]
+        full = (len(waiting) + 1) * self._frame_bytes > HELD_BYTES // 2
+        taken.is_due = self._is_due(frame.time_s) or full
+        if self._live or full or sum(item.is_due for item in waiting) == SEARCHES_A_BATCH:
+            self._search()
+            yield from self._ripe(frame.time_s - (0 if self._live else LOOK_AHEAD_S))
 
     def _is_due(self, time_s: float) -> bool:
         if self._every is not None:
@@ -143,35 +154,53 @@ class Analysis:
 
     def _end_shot(self) -> Iterator[Any]:
         """Search the last frame of a shot too, and forget its faces."""
-        frames = [item for item in self._waiting if isinstance(item, _Waiting)]
-        if frames:
-            frames[-1].searched = True
-        yield from self._search()
+        waiting = [item for item in self._waiting if isinstance(item, _Waiting)]
+        if waiting:
+            waiting[-1].is_due = True
+        self._search()
+        self._tracker.finish()
+        yield from self._ripe(math.inf)
         self._tracker.reset()
-        self._before = []
+        self._last = None
 
-    def _search(self) -> Iterator[Any]:
-        """Look for faces in the waiting frames that are due, and give back all that now have theirs.
+    def _search(self) -> None:
+        """Look for faces in the waiting frames that are due, and follow them through all that wait.
 
         The last frame that waits is due. What waits behind it is no frame.
         """
-        waiting, self._waiting = self._waiting, []
-        frames = [item.frame for item in waiting if isinstance(item, _Waiting) and item.searched]
+        due = [item.frame for item in self._waiting if isinstance(item, _Waiting) and item.is_due]
         with self._stages("detect"):
-            found = faces_in(frames, self._detector, self._info, self._size_px) if frames else []
-        searches = [
-            self._tracker.update(frame.time_s, faces) for frame, faces in zip(frames, found, strict=True)
-        ]
-        for item in waiting:
-            if not isinstance(item, _Waiting):
-                yield item
-                continue
-            if item.searched:
-                self._before, *searches = searches
-                tracks = [track for track in self._before if track.opacity > 0]
-            else:
-                tracks = between(self._before, searches[0], item.frame.time_s)
-            yield Analysed(item.frame, tracks, item.starts_shot)
+            found = iter(faces_in(due, self._detector, self._info, self._size_px) if due else [])
+        with self._stages("track"):
+            for item in self._waiting:
+                if isinstance(item, _Waiting):
+                    self._tracker.carry(item.frame.time_s, self._motion(self._last, item.frame))
+                    if item.is_due:
+                        self._tracker.update(next(found))
+                    self._last = item.frame
+        self._followed += self._waiting
+        self._waiting.clear()
+
+    def _motion(self, before: Frame | None, after: Frame) -> Callable[[Points, complex], Similarity | None]:
+        if before is None:
+            return lambda *_: None
+        lumas, bits = (before.planes[0], after.planes[0]), after.layout.depth_bits
+        matrix = self._info.upright_from_coded
+        return lambda landmarks, ahead: motion(*lumas, landmarks, matrix, bits, ahead)
+
+    def _ripe(self, until_s: float) -> Iterator[Any]:
+        """Give back the frames up to a moment, and those that are too many to be held."""
+        held = sum(isinstance(item, _Waiting) for item in self._followed)
+        while self._followed:
+            item = self._followed[0]
+            if isinstance(item, _Waiting):
+                if item.frame.time_s > until_s and held * self._frame_bytes <= HELD_BYTES // 2:
+                    return
+                held -= 1
+                with self._stages("track"):
+                    item = Analysed(item.frame, self._tracker.at(item.frame.time_s), item.starts_shot)
+            self._followed.popleft()
+            yield item
 
 
 def _decided(queue: deque[Any], decisions: Sequence[bool]) -> Iterator[Any]:

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from gpenvideo.errors import OptionError
-from gpenvideo.faces.smoothing import OneEuro
+from gpenvideo.faces.smoothing import OneEuro, zero_phase
 
 Points = NDArray[np.float64]
 
@@ -95,15 +95,6 @@ def test_the_rate_of_measuring_hardly_matters() -> None:
     assert np.abs(odd - often).max() / SIZE_PX < 0.03
 
 
-def test_velocity_is_what_it_moves_at() -> None:
-    steady = OneEuro()
-    assert steady.velocity.size == 0
-    times_s = np.arange(0, 3, 0.1)
-    for time_s, points in zip(times_s, moving(times_s, 0.5), strict=True):
-        steady(float(time_s), points, SIZE_PX)
-    assert np.allclose(steady.velocity, (0.5 * SIZE_PX, 0), atol=0.05 * SIZE_PX)
-
-
 def test_what_is_handed_out_is_a_copy() -> None:
     steady = OneEuro()
     steady(0.0, FACE, SIZE_PX)[:] = 0
@@ -121,3 +112,48 @@ def test_bad_numbers_are_refused() -> None:
         OneEuro(min_cutoff_hz=0)
     with pytest.raises(OptionError, match="slope_hz=-1"):
         OneEuro(slope_hz=-1)
+
+
+moments = st.lists(st.floats(-0.6, 0.6), min_size=1, max_size=12, unique=True).map(sorted)
+level = st.floats(-2, 2)
+
+
+@given(moments, level, level)
+def test_without_lag_what_rests_is_not_changed(times_s: list[float], x: float, y: float) -> None:
+    values = np.full((len(times_s), 2), (x, y))
+    assert np.allclose(zero_phase(np.array(times_s), values, 0.5), (x, y), atol=1e-9)
+    turning = np.full((len(times_s), 1), complex(x, y))
+    assert np.allclose(zero_phase(np.array(times_s), turning, 0.5), complex(x, y), atol=1e-9)
+
+
+@given(moments, st.integers(0, 1000))
+def test_smoothing_backwards_is_the_same(times_s: list[float], seed: int) -> None:
+    """What is found does not lean towards the past: played backwards, it is the same."""
+    values = np.random.default_rng(seed).normal(size=(len(times_s), 3))
+    there = zero_phase(np.array(times_s), values, 0.5)
+    back = zero_phase(-np.array(times_s)[::-1], values[::-1], 0.5)
+    assert np.allclose(there, back, atol=1e-9)
+
+
+def test_what_moves_steadily_is_met_and_noise_is_damped() -> None:
+    times_s = np.arange(-0.48, 0.49, 0.12)
+    line = np.add(np.outer(times_s, (0.4, -0.2)), (1, 2))
+    assert np.allclose(zero_phase(times_s, line, 0.5), (1, 2), atol=1e-3)
+    rng = np.random.default_rng(3)
+    errors = [zero_phase(times_s, line + rng.normal(0, 0.01, line.shape), 0.5) - (1, 2) for _ in range(300)]
+    assert np.std(errors) < 0.006
+
+
+@pytest.mark.parametrize("bad", range(9))
+def test_without_lag_one_bad_measurement_has_no_say(bad: int) -> None:
+    rng = np.random.default_rng(bad)
+    times_s = np.arange(-0.48, 0.49, 0.12)
+    values = 1 + 0.005 * rng.normal(size=(9, 4))
+    spoiled = values.copy()
+    spoiled[bad] += 0.3
+    assert np.abs(zero_phase(times_s, spoiled, 0.5) - 1).max() < 0.012
+
+
+def test_what_is_far_away_does_not_count() -> None:
+    assert np.allclose(zero_phase(np.array([-3.0, 0.1, 3.0]), np.array([[5.0], [1.0], [7.0]]), 0.5), 1)
+    assert np.allclose(zero_phase(np.array([-3.0, 2.0]), np.array([[5.0], [7.0]]), 0.5), 7)

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gpenvideo.errors import OptionError
 
-__all__ = ["OneEuro"]
+__all__ = ["OneEuro", "zero_phase"]
+
+ROUNDS = 2
+OUTLIER = 4.0  # times the median error: has no say
+STIFFNESS = 0.03  # what a slope costs
 
 
 @dataclass
@@ -77,10 +82,45 @@ class OneEuro:
         self._time_s, self._values, self._velocity = time_s, values, velocity
         return values.copy()
 
-    @property
-    def velocity(self) -> NDArray[np.float64]:
-        """(N, 2): units of the points a second, low-passed; zeros before the second call."""
-        return np.zeros((0, 2)) if self._velocity is None else self._velocity.copy()
+
+def zero_phase(times_s: NDArray[np.float64], values: NDArray[Any], half_width_s: float) -> NDArray[Any]:
+    """What values are at time 0, by those before it and after it: smoothed, and without lag.
+
+    Local regression by a line that rather lies flat, with tricube weights in time and bisquare weights over
+    the errors, which are common to all values of a time: one bad measurement has no say (Cleveland, "Robust
+    locally weighted regression and smoothing scatterplots", 1979).
+
+    Args:
+        times_s: (K,) float64, K >= 1, ascending.
+        values: (K, D) real or complex, of the order of 1.
+        half_width_s: what is farther away than this does not count. Where all is, the nearest is the answer.
+
+    Returns:
+        (D,), of the kind of `values`.
+    """
+    near = np.abs(times_s) < half_width_s
+    if near.sum() < 2:
+        return np.asarray(values[int(np.argmin(np.abs(times_s)))])
+    t, v = times_s[near] / half_width_s, values[near]
+    tricube = (1 - np.abs(t) ** 3) ** 3
+    weights, level, slope = tricube, _median(v), np.zeros(v.shape[1])
+    for _ in range(ROUNDS):
+        error = np.sqrt((np.abs(v - level - np.multiply.outer(t, slope)) ** 2).mean(axis=1))
+        scale = OUTLIER * max(float(np.median(error)), 1e-4)
+        weights = tricube * np.clip(1 - (error / scale) ** 2, 1e-3, None) ** 2
+        total = weights.sum()
+        middle, mean = (weights @ t) / total, (weights @ v) / total
+        spread = (weights * (t - middle) ** 2).sum() + STIFFNESS * total
+        slope = ((weights * (t - middle)) @ v) / spread
+        level = mean - slope * middle
+    return np.asarray(level)
+
+
+def _median(v: NDArray[Any]) -> NDArray[Any]:
+    """Of each column; of the real and the imaginary parts, where they are complex."""
+    if np.iscomplexobj(v):
+        return np.asarray(np.median(v.real, axis=0) + 1j * np.median(v.imag, axis=0))
+    return np.asarray(np.median(v, axis=0))
 
 
 def _rigid_speed(points: NDArray[np.float64], velocity: NDArray[np.float64]) -> float:
