@@ -34,7 +34,16 @@ if TYPE_CHECKING:
     from gpenvideo.report import Report
     from gpenvideo.restorer import GPENRestorer, Restorer, load
     from gpenvideo.still import restore_aligned, restore_image, restore_picture
-    from gpenvideo.transcode import Decoding, Encoding, Progress, preview_video, restore_video
+    from gpenvideo.tracks.document import Track, Tracks
+    from gpenvideo.tracks.file import read_tracks, write_tracks
+    from gpenvideo.transcode import (
+        Decoding,
+        Encoding,
+        Progress,
+        analyse_video,
+        preview_video,
+        restore_video,
+    )
 
 __all__ = [
     "CheckpointError",
@@ -59,13 +68,18 @@ __all__ = [
     "RestoreOptions",
     "Restorer",
     "RetinaFaceDetector",
+    "Track",
+    "Tracks",
+    "analyse_video",
     "load",
     "load_detector",
     "preview_video",
+    "read_tracks",
     "restore_aligned",
     "restore_image",
     "restore_picture",
     "restore_video",
+    "write_tracks",
 ]
 
 _HOMES = {
@@ -78,7 +92,11 @@ _HOMES = {
     "gpenvideo.report": ["Report"],
     "gpenvideo.restorer": ["GPENRestorer", "Restorer", "load"],
     "gpenvideo.still": ["restore_aligned", "restore_image", "restore_picture"],
-    "gpenvideo.transcode": ["Decoding", "Encoding", "Progress", "preview_video", "restore_video"],
+    "gpenvideo.tracks.document": ["Track", "Tracks"],
+    "gpenvideo.tracks.file": ["read_tracks", "write_tracks"],
+    "gpenvideo.transcode": [
+        *("Decoding", "Encoding", "Progress", "analyse_video", "preview_video", "restore_video"),
+    ],
 }
 
 

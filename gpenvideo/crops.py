@@ -12,7 +12,7 @@ from gpenvideo.faces.mask import rounded
 from gpenvideo.kernels.paste import Paste, match_colour
 from gpenvideo.restorer import Restorer
 
-__all__ = ["paste_of", "through"]
+__all__ = ["Crop", "paste_of", "through", "through_each"]
 
 Crop = NDArray[np.float32]
 Matrix = NDArray[np.float64]
@@ -24,6 +24,15 @@ def through(restorer: Restorer, crops: Sequence[Crop]) -> list[Crop]:
         return []
     batch = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
     return list(restorer(batch).permute(0, 2, 3, 1).contiguous().cpu().numpy())
+
+
+def through_each(restorers: Sequence[Restorer], crops: Sequence[Crop]) -> list[Crop]:
+    """The same with a network for each crop; those of one network go through it in one call."""
+    restored: dict[int, Crop] = {}
+    for restorer in {id(restorer): restorer for restorer in restorers}.values():
+        places = [place for place, other in enumerate(restorers) if other is restorer]
+        restored |= zip(places, through(restorer, [crops[place] for place in places]), strict=True)
+    return [restored[place] for place in range(len(crops))]
 
 
 def paste_of(

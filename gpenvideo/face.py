@@ -86,6 +86,9 @@ class FaceTrack:
     opacity: float
     """How much of the restored face is to be shown, in [0, 1]: faces fade in and out."""
 
+    person: int = 0
+    """The same number is the same person, in any shot; 0 is nobody known."""
+
     def __post_init__(self) -> None:
         if not np.isfinite([self.time_s, self.age_s, self.missed_s]).all():
             raise OptionError(f"a track's times are finite, got {self.time_s}, {self.age_s}, {self.missed_s}")

@@ -8,11 +8,20 @@ from os import PathLike
 import torch
 
 from gpenvideo import weights as manifest
+from gpenvideo.errors import FileMissing
 from gpenvideo.faces.detector import Detector, RetinaFaceDetector
+from gpenvideo.faces.identity import ARCFACE, Appearance, ArcFaceEmbedder, Embedder
 from gpenvideo.faces.tracker import KEEP
 from gpenvideo.restorer import Restorer, automatic_dtype, find_device, load
 
-__all__ = ["NetworkOptions", "load_detector", "load_networks"]
+__all__ = [
+    "NetworkOptions",
+    "load_detector",
+    "load_embedder",
+    "load_finder",
+    "load_networks",
+    "load_restorer",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +50,33 @@ def load_networks(
     Raises:
         FileError, CheckpointError, DeviceError, OptionError: see `gpenvideo.load`.
     """
+    finder = load_finder(detector, options)
+    return load_restorer(weights, options), finder
+
+
+def load_finder(
+    detector: str | PathLike[str] | Detector | None, options: NetworkOptions | None = None
+) -> Detector:
+    """The detector alone, as `load_networks` gives it."""
     how = options or NetworkOptions()
     if callable(detector):
-        finder: Detector = detector
-    else:
-        finder = load_detector(detector, device=how.device, dtype=how.dtype, threshold=KEEP)
+        return detector
+    return load_detector(detector, device=how.device, dtype=how.dtype, threshold=KEEP)
+
+
+def load_restorer(
+    weights: str | PathLike[str] | Restorer | None, options: NetworkOptions | None = None
+) -> Restorer:
+    """The restorer alone, as `load_networks` gives it."""
+    how = options or NetworkOptions()
     if callable(weights):
-        return weights, finder
+        return weights
     restorer = load(
         weights, how.device, how.dtype, template=how.template, compile=how.compile, max_batch=how.max_batch
     )
     if how.compile:
         restorer.warm_up()
-    return restorer, finder
+    return restorer
 
 
 def load_detector(
@@ -84,3 +107,15 @@ def load_detector(
         dtype=torch.bfloat16 if half else torch.float32,
         threshold=threshold,
     )
+
+
+def load_embedder(device: str = "auto") -> Embedder:
+    """What tells people apart: ArcFace where its weights are on this machine, else `Appearance`.
+
+    Raises CheckpointError, DeviceError, FileError.
+    """
+    try:
+        weights = manifest.find(ARCFACE)
+    except FileMissing:
+        return Appearance()
+    return ArcFaceEmbedder(weights, device=str(find_device(device)))

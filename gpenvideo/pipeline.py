@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, TypeVar
 
-from gpenvideo.affine import compose
-from gpenvideo.analysis import Analysed, Analysis
-from gpenvideo.crops import paste_of, through
-from gpenvideo.errors import OptionError
-from gpenvideo.face import FaceTrack
+from gpenvideo.affine import Matrix, compose
+from gpenvideo.analysis import Analysed
+from gpenvideo.crops import Crop, paste_of, through_each
+from gpenvideo.errors import FaceError, OptionError
+from gpenvideo.face import Face, FaceTrack
 from gpenvideo.faces.alignment import crop_from_frame
-from gpenvideo.faces.detector import Detector
+from gpenvideo.faces.gates import gate
 from gpenvideo.faces.tracker import select
 from gpenvideo.frame import Frame, Rectangle, StreamInfo
 from gpenvideo.kernels.crop import crop
 from gpenvideo.kernels.paste import paste
+from gpenvideo.persons import Guard
 from gpenvideo.restorer import Restorer
 from gpenvideo.stages import Stages
+from gpenvideo.steady import PERIOD_S, WARM_UP_S, Steady
 
 __all__ = ["RestoreOptions", "Restored", "VideoRestorer"]
 
 T = TypeVar("T")
 
+LEAST_PX, MOST_PICTURES = 4.0, 4.0  # how wide a face's crop may be: px, and sides of the picture
 FRAMES_A_BATCH = 8  # the most that wait for a batch of faces to fill
 
 
@@ -39,7 +44,7 @@ class RestoreOptions:
     """How much of the restored face is taken, in [0, 1]."""
 
     select: str = "all"
-    """"all", "largest", "2" (the third from the left) or "id:3" (a track)."""
+    """"all", "largest", "2" (the third from the left), "id:3" (a track) or "person:3"."""
 
     min_face_px: float = 0.0
     """The least width of a face's box, px of the upright picture."""
@@ -52,6 +57,18 @@ class RestoreOptions:
 
     detect_every: int | None = None
     """Frames from one search for faces to the next; None is every 0.12 s."""
+
+    gates: bool = True
+    """Whether profiles and tiny faces are restored less, see `gpenvideo.faces.gates.gate`."""
+
+    temporal: bool = True
+    """Whether the noise of a face is averaged out over time, see `gpenvideo.steady`."""
+
+    reference: tuple[str, ...] = ()
+    """Pictures of the persons to be restored, a face each; none is everybody."""
+
+    guard: bool = True
+    """Whether a restored face that is not the same person any more is shown less; takes ArcFace's weights."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.strength <= 1.0:
@@ -87,32 +104,42 @@ class VideoRestorer:
 
     Args:
         restorer: what `gpenvideo.load` gives.
-        detector: finds the faces.
+        analysis: finds the faces: an `Analysis`, or the `Given` of a document.
         info: of the stream; its rotation, mirroring and sample aspect enter the alignment.
         options: which faces, and how much.
         stages: where the seconds are counted.
+        others: the restorers of the tracks (by id) that have one of their own.
+        guard: lowers the strength where a restored face is not the same person any more.
+        shift_s: what the reader takes off the source's times, exactly.
     """
 
     def __init__(
         self,
         restorer: Restorer,
-        detector: Detector,
+        analysis: Callable[[Iterable[Any]], Iterator[Any]],
         info: StreamInfo,
         options: RestoreOptions | None = None,
         stages: Stages | None = None,
+        *,
+        others: Mapping[int, Restorer] | None = None,
+        guard: Guard | None = None,
+        shift_s: Fraction = Fraction(0),
     ) -> None:
         self.options = options or RestoreOptions()
         self.stages = stages or Stages()
-        self._restorer = restorer
+        self._restorer, self._others = restorer, others or {}
+        self._analysis, self._guard = analysis, guard
         self._upright_from_coded = info.upright_from_coded
-        self._previous: set[int] = set()  # the tracks restored in the frame before
-        self._analysis = Analysis(
-            detector,
-            info,
-            detect_size_px=self.options.detect_size_px,
-            detect_every=self.options.detect_every,
-            stages=self.stages,
-        )
+        self._most_px = MOST_PICTURES * max(info.upright_size)
+        self._shift_s = shift_s
+        self._steady = Steady()
+        self._period: int | None = None
+        self._previous: set[int] = set()  # the tracks restored in the frame before; none as a period begins
+
+    @property
+    def network(self) -> str:
+        """What restores, on which device."""
+        return "; ".join(dict.fromkeys(map(repr, (self._restorer, *self._others.values()))))
 
     def __call__(self, items: Iterable[Frame | T]) -> Iterator[Restored | T]:
         """Restore a stream; items that are no frames (packets of other streams) keep their place in it."""
@@ -134,33 +161,44 @@ class VideoRestorer:
         options = self.options
         if options.strength == 0:
             return []
+        time_s = analysed.frame.pts * analysed.frame.time_base + self._shift_s
+        period = math.floor(
+            (time_s + WARM_UP_S) / PERIOD_S
+        )  # a run that begins with its warm-up goes on alike
+        if analysed.starts_shot or period != self._period:
+            self._period, self._previous = period, set()
         chosen = select(
             analysed.tracks,
             options.select,
             min_face_px=options.min_face_px,
             max_faces=options.max_faces,
-            previous=() if analysed.starts_shot else self._previous,
+            previous=self._previous,
         )
         self._previous = {track.id for track in chosen}
-        return chosen
+        return [track for track in chosen if self._is_shown(track.face)]
+
+    def _is_shown(self, face: Face) -> bool:
+        """Whether a face can be aligned, in a crop of some pixels and some pictures, and passes the gates."""
+        try:
+            crop_from_upright = crop_from_frame(face.landmarks, self._restorer.template)
+            side_px = self._restorer.size_px / math.hypot(*crop_from_upright[:, 0])
+            fits = LEAST_PX <= side_px <= self._most_px
+            return fits and (not self.options.gates or gate(face) > 0)
+        except FaceError:
+            return False
 
     def _restored(self, batch: list[Any]) -> Iterator[Any]:
-        """Restore the faces of some frames, all in one call of the network."""
-        chosen = [
-            (entry.analysed.frame, track)
-            for entry in batch
-            if isinstance(entry, _Chosen)
-            for track in entry.tracks
-        ]
-        template, size = self._restorer.template, self._restorer.size_px
+        """Restore the faces of some frames, all in one call of each network."""
+        chosen = [track for entry in batch if isinstance(entry, _Chosen) for track in entry.tracks]
+        restorers = [self._others.get(track.id, self._restorer) for track in chosen]
+        templates = [restorer.template for restorer in restorers]
         matrices = [
             compose(crop_from_frame(track.face.landmarks, template), self._upright_from_coded)
-            for _, track in chosen
+            for track, template in zip(chosen, templates, strict=True)
         ]
-        with self.stages("crop"):
-            crops = [crop(frame, matrix, size) for (frame, _), matrix in zip(chosen, matrices, strict=True)]
+        crops = self._crops(batch, restorers, matrices)
         with self.stages("network"):
-            faces = iter(zip(through(self._restorer, crops), crops, matrices, strict=True))
+            faces = iter(zip(through_each(restorers, crops), crops, matrices, templates, strict=True))
         for entry in batch:
             if not isinstance(entry, _Chosen):
                 yield entry
@@ -168,8 +206,38 @@ class VideoRestorer:
             analysed, tracks = entry.analysed, entry.tracks
             frame, masks = analysed.frame, []
             if tracks:
+                made = [next(faces) for _ in tracks]
+                strengths = [self._strength(track, *face) for track, face in zip(tracks, made, strict=True)]
                 with self.stages("paste"):
                     frame = frame.copy()
-                    strengths = [self.options.strength * track.opacity for track in tracks]
-                    masks = paste(frame, [paste_of(*next(faces), template, s) for s in strengths])
+                    masks = paste(frame, [paste_of(*f, s) for f, s in zip(made, strengths, strict=True)])
             yield Restored(frame, analysed.frame, tracks, masks, analysed.starts_shot)
+
+    def _crops(
+        self, batch: Sequence[Any], restorers: Sequence[Restorer], matrices: Sequence[Matrix]
+    ) -> list[Crop]:
+        """The aligned faces of some frames, steady."""
+        crops: list[Crop] = []
+        for analysed, tracks in ((e.analysed, e.tracks) for e in batch if isinstance(e, _Chosen)):
+            frame = analysed.frame
+            if analysed.starts_shot:
+                self._steady.cut()
+            for track in tracks:
+                with self.stages("crop"):
+                    pixels = crop(frame, matrices[len(crops)], restorers[len(crops)].size_px)
+                if self.options.temporal:
+                    with self.stages("steady"):
+                        pixels = self._steady(track.id, frame.pts * frame.time_base + self._shift_s, pixels)
+                crops.append(pixels)
+        return crops
+
+    def _strength(
+        self, track: FaceTrack, restored: Crop, original: Crop, _: Matrix, template: Matrix
+    ) -> float:
+        strength = self.options.strength * track.opacity
+        if self.options.gates:
+            strength *= gate(track.face)
+        if self._guard:
+            with self.stages("identity"):
+                strength *= self._guard(track, original, restored, template)
+        return strength

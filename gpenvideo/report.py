@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -11,11 +10,12 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from gpenvideo.errors import FileError, OptionError, file_error
+from gpenvideo.errors import file_error
 from gpenvideo.frame import Rectangle
 from gpenvideo.pipeline import Restored
+from gpenvideo.place import beside
 
-__all__ = ["FrameReport", "Report", "Track", "check_place", "versions", "write_json"]
+__all__ = ["FrameReport", "Report", "Track", "versions"]
 
 
 @dataclass
@@ -26,6 +26,8 @@ class Track:
     first_s: float
     last_s: float
     frames: int = 0
+    person: int = 0
+    """The same number is the same person; 0 is nobody known."""
 
 
 @dataclass
@@ -50,8 +52,15 @@ class Report:
     """How many frames had 0, 1, 2, ... restored faces."""
 
     tracks: list[Track] = field(default_factory=list)
+    identity: dict[str, Any] = field(default_factory=dict)
+    """"embedder": by what people are told apart; "guard": the tracks whose strength it lowered with the least
+    factor of each, or why there was none."""
+
     shots_s: list[float] = field(default_factory=list)
     """When each shot begins, seconds."""
+
+    metrics: dict[str, Any] = field(default_factory=dict)
+    """How steady source and result are, see `gpenvideo.evaluate.run.RunMetrics`; empty unless asked for."""
 
     stages_s: dict[str, float] = field(default_factory=dict)
     """Seconds of work by stage."""
@@ -77,6 +86,7 @@ class Report:
                 self.tracks.append(known[face.id])
             known[face.id].last_s = time_s
             known[face.id].frames += 1
+            known[face.id].person = face.person or known[face.id].person
 
     @property
     def written(self) -> int:
@@ -99,40 +109,6 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in names} | {"python": platform.python_version()}
 
 
-def check_place(path: str | PathLike[str], *taken: str | PathLike[str]) -> None:
-    """Try whether a report can be written, before the work that it is to tell of.
-
-    OptionError: it would replace one of `taken`. FileError: a folder, or a place that cannot be written to.
-    """
-    path = Path(path)
-    for other in map(Path, taken):
-        if path.resolve() == other.resolve() or (path.exists() and other.exists() and path.samefile(other)):
-            raise OptionError("a report would replace it: choose another name for the report", path=other)
-    if path.is_dir():
-        raise FileError("it is a folder: name a file for the report", path=path)
-    try:
-        _beside(path).touch()
-        _beside(path).unlink()
-    except OSError as error:
-        raise file_error(error, path, "write") from error
-
-
-def _beside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.part-{os.getpid():x}")
-
-
-def write_json(text: str, path: str | PathLike[str]) -> None:
-    """Write a report beside its place and move it there; FileError when it cannot be."""
-    path = Path(path)
-    beside = _beside(path)
-    try:
-        beside.write_text(text + "\n")
-        beside.replace(path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise file_error(error, path, "write") from error
-
-
 class FrameReport:
     """One JSON line a written frame, streamed: {"pts": source ticks, "masks": [[x0, y0, x1, y1], ...]}.
 
@@ -142,7 +118,7 @@ class FrameReport:
 
     def __init__(self, path: str | PathLike[str]) -> None:
         self.path = Path(path)
-        self._beside = _beside(self.path)
+        self._beside = beside(self.path)
         try:
             self._file = self._beside.open("w")
         except OSError as error:

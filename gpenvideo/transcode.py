@@ -9,69 +9,37 @@ from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from gpenvideo.analysis import upright_picture
+from gpenvideo.analysis import Analysed, Analysis, upright_picture
 from gpenvideo.compare import compared, compared_size
 from gpenvideo.errors import OptionError
+from gpenvideo.evaluate.run import RunMetrics
 from gpenvideo.faces.detector import Detector
 from gpenvideo.frame import Frame, StreamInfo
-from gpenvideo.networks import NetworkOptions, load_networks
+from gpenvideo.networks import NetworkOptions, load_embedder, load_finder, load_networks, load_restorer
+from gpenvideo.persons import Analysing, Identity
 from gpenvideo.picture import Picture, check_suffix, write_picture
 from gpenvideo.pipeline import Restored, RestoreOptions, VideoRestorer
-from gpenvideo.report import FrameReport, Report, check_place, write_json
+from gpenvideo.place import check_place, write_json
+from gpenvideo.report import FrameReport, Report
 from gpenvideo.restorer import Restorer
 from gpenvideo.stream import prefetch
+from gpenvideo.tracks.document import Tracks
+from gpenvideo.tracks.file import read_tracks
+from gpenvideo.tracks.given import Given
+from gpenvideo.tracks.record import Record
+from gpenvideo.video.options import Decoding, Encoding
 from gpenvideo.video.reader import VideoReader
+from gpenvideo.video.timing import as_ticks
 from gpenvideo.video.writer import VideoWriter
 
-__all__ = ["Decoding", "Encoding", "Progress", "preview_video", "restore_video"]
+__all__ = ["Decoding", "Encoding", "Progress", "analyse_video", "preview_video", "restore_video"]
 
 QUEUED_BYTES = 96 << 20  # of frames that wait between two threads
 MOST_QUEUED = 16
 PICTURE_CODECS = {"png", "tiff", "dpx", "exr"}
-
-
-@dataclass(frozen=True, slots=True)
-class Decoding:
-    """Which part of a file is read, and how strictly."""
-
-    start: float | Fraction | int | None = None
-    """Seconds (float, Fraction) or a frame number (int)."""
-
-    end: float | Fraction | int | None = None
-    """The same; not included."""
-
-    video_stream: int | None = None
-    """Among the video streams, from 0; None is the first."""
-
-    rate_hz: Fraction | None = None
-    """Frames a second of image sequences and raw streams."""
-
-    strict: bool = False
-    """Whether damage in the source is an error; else it is passed over and reported."""
-
-    def open(self, path: str | PathLike[str]) -> VideoReader:
-        """A reader of this part of a file."""
-        limits: dict[str, Any] = {}
-        for name, moment in (("start", self.start), ("end", self.end)):
-            if moment is not None:
-                limits[f"{name}_frame" if isinstance(moment, int) else f"{name}_s"] = moment
-        return VideoReader(path, stream=self.video_stream, rate_hz=self.rate_hz, strict=self.strict, **limits)
-
-
-@dataclass(frozen=True, slots=True)
-class Encoding:
-    """How a result is written; see `gpenvideo.video.writer.VideoWriter`."""
-
-    codec: str | None = None
-    """None is libx264 where the container holds it."""
-
-    crf: float | None = None
-    preset: str | None = None
-    pixel_format: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +75,9 @@ def restore_video(
     decoding: Decoding | None = None,
     encoding: Encoding | None = None,
     compare: str | None = None,
+    tracks: str | PathLike[str] | Tracks | None = None,
+    tracks_out: str | PathLike[str] | None = None,
+    metrics: bool = False,
     report: str | PathLike[str] | None = None,
     report_frames: str | PathLike[str] | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -125,6 +96,10 @@ def restore_video(
         decoding: which stream, from when to when.
         encoding: codec, quality and pixel format.
         compare: "side" or "wipe" writes source and result together.
+        tracks: of this file, or the file that they are in: no face is searched for, no detector loaded, and
+            what a person wants of each track is done.
+        tracks_out: a .json file for the tracks that are found; a contact sheet is put beside it, as .png.
+        metrics: whether to measure how steady source and result are, see `gpenvideo.evaluate.run.RunMetrics`.
         report: a JSON file for what is returned.
         report_frames: a file of one JSON line a written frame, see `gpenvideo.report.FrameReport`.
         progress: is called at the start and after every frame.
@@ -134,36 +109,108 @@ def restore_video(
     """
     begun, decoding, encoding = time.perf_counter(), decoding or Decoding(), encoding or Encoding()
     options = options or RestoreOptions()
+    known = _known(tracks, tracks_out, detector)
     with ExitStack() as stack:
         reader = stack.enter_context(decoding.open(source))
         size = compared_size(compare, reader.info) if compare else None
         encoding = _encoding(encoding, reader, Path(target))
         writer = stack.enter_context(VideoWriter(target, reader, size=size, **asdict(encoding)))
         _check_reports(report, report_frames, source, target)
+        given = Given(known, reader) if known else None
+        outputs = [path for path in (target, report, report_frames) if path]
+        record = Record(reader, tracks_out, *outputs) if tracks_out else None
         masks = stack.enter_context(FrameReport(report_frames)) if report_frames else None
-        restorer, finder = load_networks(weights, detector, networks)
+        identity = _identity(reader, networks, options)
+        video = _video_restorer(reader, weights, detector, networks, options, given, identity, record)
         chosen = {"restore": asdict(options), "decode": asdict(decoding), "encode": asdict(encoding)}
-        told = Report(fspath(source), fspath(target), repr(restorer), chosen)
-        _transcode(
-            reader,
-            writer,
-            VideoRestorer(restorer, finder, reader.info, options),
-            compare,
-            masks,
-            told,
-            progress,
-        )
+        if given:
+            chosen["tracks"] = {str(id): wish for id, wish in given.tracks.edits.items()}
+        told = Report(fspath(source), fspath(target), video.network, chosen)
+        measured = RunMetrics() if metrics else None
+        _transcode(reader, writer, video, compare, masks, measured, told, progress)
         writer.finish()
         if masks:
             masks.finish()
+        if record:
+            record.finish()
         told.frames = {"in": reader.info.frames, "written": writer.frames_written, **reader.counts.as_dict()}
         told.stream, told.encoder = asdict(reader.info), writer.facts
-        told.warnings = [*reader.info.assumed, *reader.warnings, *writer.warnings]
+        told.identity = identity.facts
+        told.warnings = [*reader.info.assumed, *reader.warnings, *writer.warnings, *identity.warnings]
+        told.warnings += given.warnings if given else []
     told.seconds = time.perf_counter() - begun
     told.fps = told.written / told.seconds
     if report:
         write_json(told.as_json(), report)
     return told
+
+
+def _known(
+    tracks: str | PathLike[str] | Tracks | None, tracks_out: object, detector: object
+) -> Tracks | None:
+    if tracks is None:
+        return None
+    if tracks_out is not None or detector is not None:
+        raise OptionError("where tracks are given none are searched for: leave tracks-out and detector out")
+    return tracks if isinstance(tracks, Tracks) else read_tracks(tracks)
+
+
+def _video_restorer(
+    reader: VideoReader,
+    weights: str | PathLike[str] | Restorer | None,
+    detector: str | PathLike[str] | Detector | None,
+    networks: NetworkOptions | None,
+    options: RestoreOptions,
+    given: Given | None,
+    identity: Identity,
+    record: Record | None = None,
+) -> VideoRestorer:
+    """What restores the frames of a reader: with a detector, or with the tracks that are given."""
+    stages, guard, shift_s = identity.stages, identity.guard, _shift_s(reader)
+    if given is None:
+        restorer, finder = load_networks(weights, detector, networks)
+        found = _analysis(reader, finder, options, identity, record)
+        if options.reference:
+            found = identity.wanted_only(found, options.reference, finder)
+        elif options.select.startswith("person:"):
+            identity.warn_of_looks()
+        return VideoRestorer(restorer, found, reader.info, options, stages, guard=guard, shift_s=shift_s)
+    restorer = load_restorer(weights, networks)
+    wanted = {track.id: track.weights for track in given.tracks.tracks if track.weights and not track.skip}
+    alone = replace(networks or NetworkOptions(), template=None)  # which is for `weights`
+    loaded = {name: load_restorer(name, alone) for name in sorted(set(wanted.values()))}
+    others = {id: loaded[name] for id, name in wanted.items()}
+    found = given
+    if options.reference:
+        found = identity.told_apart(given)
+        found = identity.wanted_only(found, options.reference, load_finder(None, networks))
+    return VideoRestorer(
+        restorer, found, reader.info, options, stages, others=others, guard=guard, shift_s=shift_s
+    )
+
+
+def _shift_s(reader: VideoReader) -> Fraction:
+    """What is taken off the times of the stream that is restored: whole ticks."""
+    return as_ticks(reader.shift_s, reader.info.time_base) * reader.info.time_base
+
+
+def _identity(reader: VideoReader, networks: NetworkOptions | None, options: RestoreOptions) -> Identity:
+    embedder = load_embedder((networks or NetworkOptions()).device)
+    return Identity(embedder, reader.info, shift_s=float(_shift_s(reader)), guarded=options.guard)
+
+
+def _analysis(
+    reader: VideoReader, finder: Detector, options: RestoreOptions, identity: Identity, record: Record | None
+) -> Analysing:
+    analysis = Analysis(
+        finder,
+        reader.info,
+        detect_size_px=options.detect_size_px,
+        detect_every=options.detect_every,
+        stages=identity.stages,
+    )
+    told = identity.told_apart(analysis)
+    return record.of(told) if record else told
 
 
 def _encoding(encoding: Encoding, reader: VideoReader, target: Path) -> Encoding:
@@ -190,6 +237,7 @@ def _transcode(
     video: VideoRestorer,
     compare: str | None,
     masks: FrameReport | None,
+    measured: RunMetrics | None,
     told: Report,
     progress: Callable[[Progress], None] | None,
 ) -> None:
@@ -219,12 +267,59 @@ def _transcode(
                 writer.write(frame)
             if masks:
                 masks.write(item.frame.pts + shift, item.masks)
+            if measured:
+                with stages("measure"):
+                    measured.take(item)
             told.count(item)
             tell(frame.time_s)
+        told.metrics = measured.result() if measured else {}
         told.stages_s = {name: round(seconds, 3) for name, seconds in stages.seconds.items()}
         for queue in (decoded, restored):
             told.waits_s[f"{queue.name} full"] = round(queue.full_s, 3)
             told.waits_s[f"{queue.name} empty"] = round(queue.empty_s, 3)
+
+
+def analyse_video(
+    source: str | PathLike[str],
+    tracks_out: str | PathLike[str] | None = None,
+    *,
+    detector: str | PathLike[str] | Detector | None = None,
+    networks: NetworkOptions | None = None,
+    options: RestoreOptions | None = None,
+    decoding: Decoding | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Tracks:
+    """Find the shots and the tracks of a video, and restore nothing: `restore_video` takes them as `tracks`.
+
+    Args:
+        source, tracks_out, detector, networks, decoding: as in `restore_video`.
+        options: how faces are searched for; which ones are restored does not matter here.
+        progress: is called at the start and after every frame.
+
+    Raises:
+        OptionError, FileError, MediaError, DeviceError: nothing is left half written.
+    """
+    begun, options = time.perf_counter(), options or RestoreOptions()
+    with (decoding or Decoding()).open(source) as reader:
+        record = Record(reader, tracks_out)
+        finder, identity = load_finder(detector, networks), _identity(reader, networks, options)
+        analysis, stages = _analysis(reader, finder, options, identity, record), identity.stages
+        frames = faces = 0
+
+        def tell(time_s: float) -> None:
+            if progress:
+                seconds = time.perf_counter() - begun
+                total = reader.expected_frames
+                progress(Progress(frames, total, seconds, faces, stages.slowest, time_s, repr(finder)))
+
+        tell(0.0)
+        depth = _queue_depth(reader.info)
+        with prefetch(stages.each("decode", reader), depth, name="decode") as decoded:
+            for item in analysis(decoded):
+                if isinstance(item, Analysed):
+                    frames, faces = frames + 1, faces + len(item.tracks)
+                    tell(item.frame.time_s)
+    return record.finish()
 
 
 def preview_video(
@@ -237,6 +332,7 @@ def preview_video(
     networks: NetworkOptions | None = None,
     options: RestoreOptions | None = None,
     decoding: Decoding | None = None,
+    tracks: str | PathLike[str] | Tracks | None = None,
 ) -> int:
     """Write one moment of a video, before and after, side by side and upright, as a picture.
 
@@ -244,7 +340,8 @@ def preview_video(
         source: as in `restore_video`.
         target: a picture file.
         moment: seconds, or (an int) a frame number.
-        weights, detector, networks, options, decoding: as in `restore_video`; start and end do not matter.
+        weights, detector, networks, options, decoding, tracks: as in `restore_video`; start and end do not
+            matter.
 
     Returns:
         The number of faces restored.
@@ -255,13 +352,17 @@ def preview_video(
     """
     check_suffix(target)
     check_place(target, source)
+    known = _known(tracks, None, detector)
     with replace(decoding or Decoding(), start=moment, end=None).open(source) as reader:
         info = reader.info
         frame = next((item for item in reader if isinstance(item, Frame)), None)
         if frame is None:
             raise OptionError("that moment is after its end", path=source)
-        restorer, finder = load_networks(weights, detector, networks)
-        restored = next(iter(VideoRestorer(restorer, finder, info, options)([frame])))
+        given = Given(known, reader) if known else None
+        options = options or RestoreOptions()
+        identity = _identity(reader, networks, options)
+        video = _video_restorer(reader, weights, detector, networks, options, given, identity)
+        restored = next(iter(video([frame])))
     whole = max(info.upright_size)
     pictures = [upright_picture(f, info, whole) for f in (restored.source, restored.frame)]
     write_picture(Picture(np.concatenate(pictures, axis=1)), target)

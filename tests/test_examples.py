@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from portraits import decoded_planes, portrait_clip
 
+import gpenvideo
 from gpenvideo.faces.alignment import crop_from_frame, template
 from gpenvideo.gpen import GPEN, GPENConfig, checkpoint
 from gpenvideo.kernels.crop import crop
@@ -106,3 +107,18 @@ def test_restore_video(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert "face 1: from 0.00 s to 0.12 s" in done.stdout
     assert list(decoded_planes(tmp_path / "restored.mkv")) == list(decoded_planes(source))
+
+
+def test_edit_tracks(tmp_path: Path) -> None:
+    source, document = (
+        portrait_clip(tmp_path / "old.mkv", frames=4, size=(160, 120)),
+        tmp_path / "tracks.json",
+    )
+    command = [sys.executable, EXAMPLES / "edit_tracks.py", source, tmp_path / "restored.mkv", document]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "track 1: from 0.00 s to 0.12 s" in done.stdout
+    assert done.stdout.endswith("4 faces of 1 tracks\n")
+    (track,) = gpenvideo.read_tracks(document).tracks
+    assert track.strength == 0.7
+    assert (tmp_path / "tracks.png").exists()

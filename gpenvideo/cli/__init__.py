@@ -12,9 +12,10 @@ import typer
 from gpenvideo.cli.about import demo, info
 from gpenvideo.cli.console import err, out, show_warning
 from gpenvideo.cli.degrade import degrade
-from gpenvideo.cli.evaluate import evaluate
+from gpenvideo.cli.evaluate import app as evaluate_app
 from gpenvideo.cli.interrupts import Interrupted, interruptible, leave
 from gpenvideo.cli.restore import restore
+from gpenvideo.cli.tracks import tracks
 from gpenvideo.cli.train import train
 from gpenvideo.cli.train_detector import train_detector
 from gpenvideo.cli.weights import app as weights_app
@@ -30,12 +31,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(restore)
+app.command()(tracks)
 app.command()(info)
 app.command()(demo)
-app.command()(evaluate)
 app.command()(degrade)
 app.command()(train)
 app.command()(train_detector)
+app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(weights_app, name="weights", no_args_is_help=True)
 
 

@@ -1,23 +1,30 @@
-"""`gpenvideo evaluate`: how good restored faces are, on pictures whose truth is known."""
+"""`gpenvideo evaluate`: how good restored faces are, on pictures whose truth is known, and on videos."""
 
 from __future__ import annotations
 
+import math
 import os
 import time
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+import typer.core
 
 from gpenvideo.cli.console import Device, Dtype, Json, described, err, out, print_json, say
 from gpenvideo.cli.degrade import NoColour, Preset, Workers
 from gpenvideo.errors import MediaError, OptionError
 
 if TYPE_CHECKING:
+    from gpenvideo.evaluate.lockstep import Analyse
     from gpenvideo.evaluate.pictures import Source
     from gpenvideo.evaluate.report import Evaluation
+    from gpenvideo.evaluate.video import VideoEvaluation
+    from gpenvideo.faces.detector import Detector
 
-__all__ = ["evaluate"]
+__all__ = ["app"]
 
 WITHOUT_NETWORK_PX = 512
 HEADINGS = {
@@ -31,8 +38,42 @@ HEADINGS = {
     "found": ("faces found", "{:.0%}"),
 }
 SETS, WHICH = "Which pictures", "Which network"
+VIDEO_HEADINGS = {
+    "psnr_db": ("PSNR", "{:.2f} dB"),
+    "ssim": ("SSIM", "{:.3f}"),
+    "sharpness": ("sharpness", "{:.2f}"),
+    "warp_error": ("warp error, 10⁻³", "{:.3g}"),
+    "warp_ratio": ("  to the reference's", "{:.2f}"),
+    "flicker": ("flicker, 10⁻³", "{:.3g}"),
+    "flicker_ratio": ("  to the reference's", "{:.2f}"),
+    "jitter": ("landmark jitter", "{:.2%}"),
+    "jitter_to_truth": ("  against the truth", "{:.2%}"),
+    "jitter_to_input": ("  against the input", "{:.2%}"),
+    "tlme": ("landmark motion error", "{:.2%}"),
+    "landmark_error": ("landmark error", "{:.2%}"),
+    "lag_frames": ("lag, frames", "{:.2f}"),
+    "peak_velocity_error": ("error at peak velocity", "{:.2%}"),
+    "vidd": ("VIDD, radians", "{:.4f}"),
+}
+THOUSANDTHS = ("warp_error", "flicker")
 
 
+class _PicturesByDefault(typer.core.TyperGroup):
+    """What names no command is about pictures, as it was before there were commands."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args or (args[0] not in self.commands and args[0] != "--help"):
+            args = ["pictures", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_PicturesByDefault,
+    help="How good restored faces are: of pictures (which needs no name) and of videos.",
+)
+
+
+@app.command("pictures")
 def evaluate(
     more: Annotated[
         list[Path] | None, typer.Argument(help="More folders for --clean.", metavar="[FOLDER]...")
@@ -112,6 +153,95 @@ def evaluate(
     _show(result, features.off, time.perf_counter() - start, as_json)
     if result.failures:
         raise MediaError(f"{len(result.failures)} of {len(sources)} pictures could not be judged")
+
+
+@app.command("video")
+def evaluate_videos(
+    restored: Annotated[Path, typer.Option(help="The video that is judged.")],
+    truth: Annotated[Path | None, typer.Option(help="The good video.")] = None,
+    source: Annotated[Path | None, typer.Option("--input", help="The bad video it was made of.")] = None,
+    per_frame: Annotated[Path | None, typer.Option(help="Restored with --no-temporal, to compare.")] = None,
+    tracks: Annotated[Path | None, typer.Option(help="Tracks of the truth or the input: no search.")] = None,
+    detector: Annotated[str | None, typer.Option(help="RetinaFace weights: a path or a name.")] = None,
+    device: Device = "auto",
+    output: Annotated[Path, typer.Option("-o", "--output", "--out", help="For tables and pictures.")] = Path(
+        "evaluation"
+    ),
+    as_json: Json = False,
+) -> None:
+    """Say how good and how steady the faces of a restored video are, against the truth or its source."""
+    files = {"input": source, "per_frame": per_frame, "restored": restored, "truth": truth}
+    if truth is None and source is None:
+        raise OptionError("say --truth VIDEO or --input VIDEO: the restored one is measured against it")
+    from gpenvideo.evaluate.video import as_json as plain
+    from gpenvideo.evaluate.video import evaluate_video, identity_measure
+    from gpenvideo.faces.tracker import KEEP
+    from gpenvideo.networks import load_detector
+    from gpenvideo.restorer import find_device
+
+    finder = load_detector(detector, device=device, threshold=KEEP)
+    leader, analyse = _analysis(finder, tracks, {"truth": truth, "input": source})
+    identity, why = identity_measure(find_device(device))
+    start = time.perf_counter()
+    with _progress(quiet=as_json) as bar:
+        task = bar.add_task("measuring", total=None)
+        result = evaluate_video(
+            {name: path for name, path in files.items() if path is not None},
+            output,
+            finder,
+            analyse,
+            leader=leader,
+            identity=identity,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    off = result.off | ({} if identity else {"vidd": why})
+    seconds = time.perf_counter() - start
+    if as_json:
+        print_json(plain(result) | {"off": off, "seconds": round(seconds, 1)})
+    else:
+        _show_video(result, off, seconds)
+
+
+def _analysis(finder: Detector, tracks: Path | None, files: dict[str, Path | None]) -> tuple[str, Analyse]:
+    """Which video leads, and what finds its faces: the detector, or tracks that were found before."""
+    from gpenvideo.analysis import Analysis
+    from gpenvideo.tracks.file import read_tracks
+    from gpenvideo.tracks.given import Given
+    from gpenvideo.video.reader import VideoReader
+
+    there = {name: path for name, path in files.items() if path is not None}
+    if tracks is None:
+        return next(iter(there)), lambda reader: Analysis(finder, reader.info)
+    given = read_tracks(tracks)
+    for name, path in there.items():
+        with VideoReader(path) as reader, suppress(OptionError):
+            Given(given, reader)  # refuses tracks of another file
+            return name, partial(Given, given)
+    named = " nor ".join(path.name for path in there.values())
+    raise OptionError(f"these tracks are of {given.source.name}, which {named} is not", path=tracks)
+
+
+def _show_video(result: VideoEvaluation, off: dict[str, str], seconds: float) -> None:
+    for warning in result.warnings:
+        err.print(f"warning: {warning}", style="yellow", markup=False, highlight=False)
+    for why in dict.fromkeys(off.values()):
+        names = ", ".join(name for name, reason in off.items() if reason == why)
+        err.print(f"without {names}: {why}", style="yellow", markup=False, highlight=False)
+    from rich.table import Table
+
+    table = Table("", *result.measures)
+    for name, (heading, form) in VIDEO_HEADINGS.items():
+        values = [found.get(name, math.nan) for found in result.measures.values()]
+        if not all(map(math.isnan, values)):
+            factor = 1e3 if name in THOUSANDTHS else 1.0
+            table.add_row(heading, *("" if math.isnan(v) else form.format(factor * v) for v in values))
+    out.print(table)
+    files = result.files
+    say(
+        f"{files['table']}: {result.frames} frames in {seconds:.0f} s, one a row; {files['plots']}: over time"
+    )
+    if "sheet" in files and result.worst_s is not None:
+        say(f"{files['sheet']}: the worst second, {result.worst_s[0]:.2f} s to {result.worst_s[1]:.2f} s")
 
 
 def _sources(

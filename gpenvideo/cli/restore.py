@@ -19,15 +19,34 @@ FACES, PART, CODEC, TOLD = "Which faces", "Which part", "How it is written", "Wh
 
 Strength = Annotated[float, typer.Option(min=0, max=1, help="How much of the restored face.")]
 Select = Annotated[
-    str, typer.Option(help="all, largest, N (from the left, from 0) or id:N.", rich_help_panel=FACES)
+    str,
+    typer.Option(help="all, largest, N (from the left, from 0), id:N or person:N.", rich_help_panel=FACES),
 ]
 MinFace = Annotated[float, typer.Option(min=0, help="The least width, px.", rich_help_panel=FACES)]
 MaxFaces = Annotated[int | None, typer.Option(min=1, help="The largest N a frame.", rich_help_panel=FACES)]
+Reference = Annotated[
+    list[Path] | None, typer.Option(help="A picture of whom to restore; repeatable.", rich_help_panel=FACES)
+]
+Gates = Annotated[
+    bool, typer.Option("--gates/--no-gates", help="Less of profiles and tiny faces.", rich_help_panel=FACES)
+]
+Temporal = Annotated[
+    bool, typer.Option("--temporal/--no-temporal", help="Steady faces.", rich_help_panel=FACES)
+]
+Guarded = Annotated[
+    bool, typer.Option("--guard/--no-guard", help="Less where the person changes.", rich_help_panel=FACES)
+]
 DetectSize = Annotated[
     int, typer.Option(min=16, help="Longest side of what the detector sees, px.", rich_help_panel=FACES)
 ]
 DetectEvery = Annotated[
     int | None, typer.Option(min=1, help="Frames from search to search.", rich_help_panel=FACES)
+]
+TracksIn = Annotated[
+    Path | None, typer.Option(help="Tracks found before, edited: no search.", rich_help_panel=FACES)
+]
+TracksOut = Annotated[
+    Path | None, typer.Option(help="A .json for the tracks; a .png beside it.", rich_help_panel=FACES)
 ]
 Start = Annotated[str | None, typer.Option(help="62.5, 1:02.5 or 1550f (frames).", rich_help_panel=PART)]
 End = Annotated[str | None, typer.Option(help="As --start; not included.", rich_help_panel=PART)]
@@ -52,6 +71,9 @@ Compare = Annotated[
 ]
 Preview = Annotated[
     str | None, typer.Option(help="Only a picture of this moment, before and after.", rich_help_panel=TOLD)
+]
+Metrics = Annotated[
+    bool, typer.Option("--metrics", help="Measure how steady the faces are.", rich_help_panel=TOLD)
 ]
 ReportFile = Annotated[Path | None, typer.Option(help="What was done, as JSON.", rich_help_panel=TOLD)]
 FramesFile = Annotated[
@@ -81,8 +103,14 @@ def restore(
     select: Select = "all",
     min_face: MinFace = 0,
     max_faces: MaxFaces = None,
+    reference: Reference = None,
+    gates: Gates = True,
+    temporal: Temporal = True,
+    guard: Guarded = True,
     detect_size: DetectSize = 640,
     detect_every: DetectEvery = None,
+    tracks_in: TracksIn = None,
+    tracks_out: TracksOut = None,
     start: Start = None,
     end: End = None,
     video_stream: Stream = None,
@@ -94,6 +122,7 @@ def restore(
     pix_fmt: PixFmt = None,
     compare: Compare = None,
     preview: Preview = None,
+    metrics: Metrics = False,
     report: ReportFile = None,
     report_frames: FramesFile = None,
     as_json: Json = False,
@@ -101,6 +130,8 @@ def restore(
     """Restore the faces of a video, a picture, a folder of pictures or an image sequence."""
     networks: dict[str, Any] = {"device": device, "dtype": dtype, "template": template, "compile": compile}
     if _is_pictures(source, rate):
+        if tracks_in or tracks_out or reference:
+            raise OptionError("tracks are of videos, and so are references", path=source)
         pairs = picture_pairs(source, output or _beside(source))
         restore_pictures(
             pairs, weights, detector, networks, aligned=aligned, strength=strength, as_json=as_json
@@ -117,6 +148,12 @@ def restore(
         "max_faces": max_faces,
     }
     options |= {"detect_size_px": detect_size, "detect_every": detect_every}
+    options |= {
+        "gates": gates,
+        "temporal": temporal,
+        "guard": guard,
+        "reference": tuple(map(str, reference or ())),
+    }
     decoding: dict[str, Any] = {
         "start": start,
         "end": end,
@@ -129,6 +166,7 @@ def restore(
         "detector": detector,
         "networks": networks,
         "options": options,
+        "tracks": tracks_in,
     }
     if preview is not None:
         video.preview(source, _target(source, output, ".png"), preview, decoding=decoding, **common)
@@ -140,6 +178,8 @@ def restore(
         encoding={"codec": codec, "crf": crf, "preset": preset, "pixel_format": pix_fmt},
         as_json=as_json,
         compare=compare,
+        tracks_out=tracks_out,
+        metrics=metrics,
         report=report,
         report_frames=report_frames,
         **common,

@@ -1,9 +1,10 @@
-"""Restoring videos from the command line: progress for a person or a program, and what is told at the end."""
+"""Videos from the command line: progress for a person or a program, and what is told at the end."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
@@ -16,11 +17,11 @@ from gpenvideo.errors import OptionError
 from gpenvideo.networks import NetworkOptions
 from gpenvideo.pipeline import RestoreOptions
 from gpenvideo.report import Report
-from gpenvideo.transcode import Decoding, Encoding, preview_video, restore_video
+from gpenvideo.transcode import Decoding, Encoding, analyse_video, preview_video, restore_video
 from gpenvideo.transcode import Progress as Done
 from gpenvideo.video.timing import parse_time
 
-__all__ = ["preview", "restore"]
+__all__ = ["analyse", "preview", "restore"]
 
 Options = dict[str, Any]
 
@@ -49,7 +50,8 @@ def restore(
         done = restore_video(source, target, progress=_lines(), **others)
         print_json({"done": True, "output": str(target), **_summary(done), "warnings": done.warnings})
         return
-    done = _with_bar(source, target, others)
+    with _bar("restoring") as show:
+        done = restore_video(source, target, progress=show, **others)
     for warning in done.warnings:
         show_warning(warning, UserWarning)
     facts = _summary(done)
@@ -57,6 +59,39 @@ def restore(
         f"{target}: {facts['frames']} frames, {facts['faces']} faces of {facts['tracks']} tracks, "
         f"{facts['seconds']:.1f} s, {facts['fps']:.1f} frames a second"
     )
+    if done.metrics:
+        say(_steadiness(done.metrics))
+
+
+def analyse(
+    source: Path,
+    tracks_out: Path,
+    *,
+    networks: Options,
+    options: Options,
+    decoding: Options,
+    as_json: bool,
+    **others: Any,
+) -> None:
+    """Find the tracks of a video with its progress shown, then say what was found."""
+    others |= {
+        "networks": NetworkOptions(**networks),
+        "options": RestoreOptions(**options),
+        "decoding": _decoding(**decoding),
+    }
+    begun = time.monotonic()
+    if as_json:
+        found = analyse_video(source, tracks_out, progress=_lines(), **others)
+    else:
+        with _bar("searching") as show:
+            found = analyse_video(source, tracks_out, progress=show, **others)
+    seconds = time.monotonic() - begun
+    facts = {"frames": found.frames, "tracks": len(found.tracks), "shots": len(found.shots)}
+    if as_json:
+        print_json({"done": True, "output": str(tracks_out), **facts, "seconds": round(seconds, 3)})
+        return
+    told = ", ".join(f"{number} {name}" for name, number in facts.items())
+    say(f"{tracks_out}: {told}, {seconds:.1f} s; their faces are in {tracks_out.with_suffix('.png')}")
 
 
 def preview(
@@ -93,7 +128,9 @@ def _decoding(
     return Decoding(moments[0], moments[1], video_stream, rate_hz, strict)
 
 
-def _with_bar(source: Path, target: Path, options: Options) -> Report:
+@contextmanager
+def _bar(doing: str) -> Iterator[Callable[[Done], None]]:
+    """A line of progress, for a person at a terminal."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -103,7 +140,7 @@ def _with_bar(source: Path, target: Path, options: Options) -> Report:
         TextColumn("{task.fields[faces]} faces, slowest: {task.fields[slowest]}"),
     )
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
-        task = bar.add_task("restoring", total=None, of="?", fps=0.0, faces=0, slowest="")
+        task = bar.add_task(doing, total=None, of="?", fps=0.0, faces=0, slowest="")
 
         def show(done: Done) -> None:
             if not done.frames:
@@ -118,7 +155,7 @@ def _with_bar(source: Path, target: Path, options: Options) -> Report:
                 slowest=done.slowest,
             )
 
-        return restore_video(source, target, progress=show, **options)
+        yield show
 
 
 def _summary(done: Report) -> dict[str, Any]:
@@ -130,7 +167,20 @@ def _summary(done: Report) -> dict[str, Any]:
         "shots": len(done.shots_s),
         "seconds": round(done.seconds, 3),
         "fps": round(done.fps, 2),
+        **({"metrics": done.metrics} if done.metrics else {}),
     }
+
+
+def _steadiness(metrics: dict[str, Any]) -> str:
+    """What was measured, in a line: the result's share of what flickers in the source."""
+    jitter, told = metrics["crop_jitter"], []
+    if jitter is not None:
+        told.append(f"crops jitter by {jitter:.2%} of the eye distance")
+    for measure in ("warp_error", "flicker"):
+        source, result = (metrics[measure][side] for side in ("source", "result"))
+        if source:
+            told.append(f"{measure.replace('_', ' ')} {result / source:.2f} of the source's")
+    return ", ".join(told) or "there was nothing to measure: no face was restored in three frames in a row"
 
 
 def _lines() -> Callable[[Done], None]:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from gpenvideo.errors import CheckpointError, DependencyError, FileMissing
 from gpenvideo.faces import alignment
 from gpenvideo.faces.detector import fill, read_state
+from gpenvideo.faces.identity import arcface
 from gpenvideo.weights import find
 
 __all__ = ["FeatureMeasures", "IdentityDistance", "LpipsDistance", "feature_measures"]
@@ -38,11 +39,8 @@ class IdentityDistance(nn.Module):
     """
 
     def __init__(self, path: str | Path, template: str) -> None:
-        from facexlib.recognition.arcface_arch import Backbone
-
         super().__init__()
-        network = fill(Backbone(50, drop_ratio=0.6, mode="ir_se"), *read_state(path))
-        self.network = network.requires_grad_(False)  # its flattening wants NCHW memory, not channels_last
+        self.network = arcface(path)
         ours, ffhq = (alignment.template(name, 256) for name in (template, "ffhq"))  # type: ignore[arg-type]
         matrix = alignment.crop_from_frame(ffhq, ours)
         corners = np.array(FACE_BOX).reshape(2, 2) @ matrix[:, :2].T + matrix[:, 2]

@@ -110,7 +110,7 @@ def motion(
         small_before,
         small_after,
         points,
-        None,
+        np.empty_like(points),
         winSize=(WINDOW_PX, WINDOW_PX),
         maxLevel=LEVELS,
         criteria=STOP,
@@ -130,14 +130,14 @@ def _agreed(here: Points, there: Points, size_px: float, asked: int) -> Similari
     moved = there - here
     middle = len(moved) // 2
     shift = complex(np.sort(moved.real)[middle], np.sort(moved.imag)[middle])
-    found, error = None, np.abs(moved - shift)
+    error = np.abs(moved - shift)
     for _ in range(ROUNDS):
         weights = 1 / (1 + (error / tolerance) ** 2)
         found = fit(here, there, weights)
         if found is None:
             return None
         error = np.abs(found(here) - there)
-    if (error < 2 * tolerance).sum() < ENOUGH * asked:
+    if found is None or (error < 2 * tolerance).sum() < ENOUGH * asked:
         return None
     return _without_noise(found, here, error, weights / weights.sum())
 

@@ -25,6 +25,7 @@ __all__ = ["FacePath"]
 
 SMOOTHED_S = 0.5  # to each side of a moment
 SPEED_S = 0.06  # over which a face's speed is averaged
+RECENT = 5  # findings that say where to look for it
 RESTING = 0.3  # sizes a second: slower than this, one whom the flow has lost is not moved
 SLID = 0.25  # sizes: where a search finds it farther from where it was carried, that was wrong
 PLACE, SHAPE = (0.5, 2.0), (0.25, 2.0)  # cutoff, Hz, and slope of the live filters: little is left to follow
@@ -53,9 +54,9 @@ class FacePath:
         self._steady: dict[float, Points] = {}  # smoothed rows
         self._now_s, self._way, self._way_found = time_s, Similarity(), Similarity()
         self.lost_s = 0.0  # since it was last found, how long the flow was lost, or was not to be trusted
-        self._missed = False  # whether a search missed it since
+        self.is_missed = False  # by the last search
         self._speed, self._coasted = 0j, 0j
-        self._speeds: deque[complex] = deque(maxlen=3)  # from search to search, when the flow was lost
+        self._speeds: deque[complex] = deque([0j], maxlen=3)  # from search to search
         self._place, self._shape = OneEuro(*PLACE), OneEuro(*SHAPE)
         self._eased: Points | None = None
         self._eased_s = time_s
@@ -79,12 +80,8 @@ class FacePath:
     def carry(self, time_s: float, moved: Similarity | None) -> None:
         """To the next frame, by its motion from the one before; None where nobody knows."""
         step_s = time_s - self._now_s
-        if moved is None or self._missed:
-            self.lost_s += step_s
-        if moved is None:
-            fast = abs(self._speed) > RESTING * self.face.size_px
-            moved = Similarity(1.0, self._speed * step_s if fast else 0j)
-            self._coasted += self._speed * step_s - moved.shift
+        if moved is None or self.is_missed:
+            moved = self._coast(step_s)
         else:
             centre = complex(self._way(self._rows[-1][0]))
             speed = (moved(centre) - centre) / step_s
@@ -95,16 +92,14 @@ class FacePath:
     def see(self, time_s: float, face: Face) -> None:
         """It was found in the frame that was last carried to."""
         if self._rows:
-            error = abs(complex(as_points(face.landmarks).mean()) - complex(self.landmarks.mean()))
-            if error > SLID * face.size_px:
-                self._lead(time_s, face)
+            missed = complex((as_points(face.landmarks) - self.landmarks).mean())
+            if abs(missed) > SLID * face.size_px:
+                self._lead(time_s, missed)
+            since_s = time_s - self.found_s[-1]
+            shift = complex((as_points(face.landmarks) - as_points(self.face.landmarks)).mean())
+            self._speeds.append(shift / since_s)
             if self.lost_s:
-                since_s = time_s - self.found_s[-1]
-                shift = complex((as_points(face.landmarks) - as_points(self.face.landmarks)).mean())
-                self._speeds.append(shift / since_s)
-                self._speed = complex(
-                    median(v.real for v in self._speeds), median(v.imag for v in self._speeds)
-                )
+                self._speed = self._usual_speed
         row = _row(face, self._way)
         size = abs(row[1] - row[0])
         place = self._place(time_s, _as_plane(row[:2]), size)
@@ -115,31 +110,52 @@ class FacePath:
         self.found_s.append(time_s)
         self._faces.append(face)
         self._rows.append(row)
-        self.lost_s, self._missed, self._coasted = 0.0, False, 0j
+        self.lost_s, self.is_missed, self._coasted = 0.0, False, 0j
 
     def miss(self, time_s: float, *, hidden: bool) -> None:
-        """It was looked for, and is not there; hidden where another face is."""
-        self._missed = True
+        """It was looked for, and is not there; hidden where another face is.
+
+        The flow may have followed what covers it: since it was last found, and until it is found again, it is
+        taken to have gone on as before.
+        """
         if hidden:
             self.hidden_s.append(time_s)
-
-    def _lead(self, time_s: float, face: Face) -> None:
-        """Share what carrying missed out among the frames since it was last found."""
-        points = self.landmarks
-        missed = fit(points, as_points(face.landmarks))
-        if missed is None:
+        if self.is_missed:
             return
-        since_s, centre = self.found_s[-1], complex(points.mean())
+        self.is_missed, self.lost_s, self._coasted = True, 0.0, 0j
+        self._speed, before_s, way = self._usual_speed, self.found_s[-1], self._way_found
+        for moment in self._ways:
+            if moment > before_s:
+                way = self._coast(moment - before_s).after(way)
+                self._ways[moment], before_s = way, moment
+        self._way = self._coast(time_s - before_s).after(way) if before_s < time_s else way
+
+    def _coast(self, step_s: float) -> Similarity:
+        self.lost_s += step_s
+        fast = abs(self._speed) > RESTING * self.face.size_px
+        moved = Similarity(1.0, self._speed * step_s if fast else 0j)
+        self._coasted += self._speed * step_s - moved.shift
+        return moved
+
+    @property
+    def _usual_speed(self) -> complex:
+        """From search to search: one bad finding has no say."""
+        return complex(median(v.real for v in self._speeds), median(v.imag for v in self._speeds))
+
+    def _lead(self, time_s: float, missed: complex) -> None:
+        """Share how far carrying was off among the frames since it was last found."""
+        since_s = self.found_s[-1]
         for moment, way in self._ways.items():
             if moment > since_s:
                 share = (moment - since_s) / (time_s - since_s)
-                self._ways[moment] = _part(missed, centre, share).after(way)
-        self._way = missed.after(self._way)
+                self._ways[moment] = Similarity(1.0, share * missed).after(way)
+        self._way = Similarity(1.0, missed).after(self._way)
 
     def expected(self) -> Face:
         """Where to look for it in the frame that was last carried to."""
-        coasted = Similarity(1.0, self._coasted)
-        return _face(self._rows[-1], coasted.after(self._way), self.face.score)
+        rows = np.stack(self._rows[-RECENT:])
+        usual = np.median(rows.real, axis=0) + 1j * np.median(rows.imag, axis=0)  # one bad finding has no say
+        return _face(usual, Similarity(1.0, self._coasted).after(self._way), self.face.score)
 
     def has(self, time_s: float) -> bool:
         """Whether it was carried to a frame, and not asked for there yet."""
@@ -229,12 +245,6 @@ def _face(row: Points, way: Similarity, score: float) -> Face:
 def _as_plane(points: Points) -> NDArray[np.float64]:
     """(N,) complex numbers as (N, 2) coordinates."""
     return np.stack([points.real, points.imag], axis=1)
-
-
-def _part(whole: Similarity, about: complex, share: float) -> Similarity:
-    """A part of a motion: a point goes straight, and about it turn and growth go on at a steady rate."""
-    factor = complex(np.exp(share * np.log(whole.factor + 0j)))
-    return Similarity(factor, about + share * (whole(about) - about) - factor * about)
 
 
 _TEMPLATE = as_points(template("ffhq", 1))

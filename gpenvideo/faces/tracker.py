@@ -98,10 +98,12 @@ class Tracker:
             raise OptionError(f"time goes on: got {time_s} s after {self._carried_s} s; a cut calls reset()")
         self._carried_s = time_s
         alive = [path for path in self._paths if path.alive]
-        boxes = np.array([path.expected().box for path in alive]).reshape(-1, 4)
-        touching = _overlap(boxes[:, None], boxes) > TOUCHING
-        for path, others in zip(alive, touching.sum(axis=1), strict=True):
-            path.carry(time_s, motion(path.landmarks, path.ahead(time_s)) if others < 2 else None)
+        boxes = {path: path.expected().box for path in alive}
+        for path in alive:
+            others = [boxes[other] for other in alive if other.id and other is not path]
+            touched = any(float(_overlap(boxes[path], box)) > TOUCHING for box in others)
+            seen = not (touched or path.is_missed)
+            path.carry(time_s, motion(path.landmarks, path.ahead(time_s)) if seen else None)
 
     def update(self, faces: Sequence[Face]) -> None:
         """Take in what a search found in the frame that was last carried to.
@@ -114,16 +116,28 @@ class Tracker:
         self._begun_s = min(self._begun_s, time_s)
         found = distinct([face for face in faces if face.score >= self.keep])
         alive = [path for path in self._paths if path.alive]
-        pairs = _pairs([_expected(path) for path in alive], found)
-        for i, j in pairs.items():
-            alive[i].see(time_s, found[j])
-        seen = [alive[i].face for i in pairs if alive[i].id]
+        sure = sum(face.score >= self.start for face in found)  # they come first
+        new = self._see(time_s, found[:sure])
+        new += self._see(time_s, found[sure:])
+        seen = [path.face for path in alive if path.id and path.found_s[-1] == time_s]
         for path in alive:
             if path.found_s[-1] < time_s:
                 path.miss(time_s, hidden=_is_behind(path.expected(), seen))
             path.alive = self._lives(path, time_s)
-        self._paths += [FacePath(time_s, found[j]) for j in range(len(found)) if j not in pairs.values()]
+        self._paths += [FacePath(time_s, face) for face in new]
         self._name(len(self._searched_s) == 1 and not self.look_ahead)
+
+    def _see(self, time_s: float, found: Sequence[Face]) -> list[Face]:
+        """Give what was found to those who expect it; what is left is new.
+
+        Sure findings are given away before the others (Zhang et al., "ByteTrack", 2022): between two who pass
+        each other, a detector may see a third.
+        """
+        open_ = [path for path in self._paths if path.alive and path.found_s[-1] < time_s]
+        pairs = _pairs([_expected(path) for path in open_], found)
+        for i, j in pairs.items():
+            open_[i].see(time_s, found[j])
+        return [face for j, face in enumerate(found) if j not in pairs.values()]
 
     def finish(self) -> None:
         """The shot ends at the frame that was last carried to. Faces of its only search are shown."""
