@@ -181,12 +181,14 @@ class Analysis:
         self._followed += self._waiting
         self._waiting.clear()
 
-    def _motion(self, before: Frame | None, after: Frame) -> Callable[[Points, complex], Similarity | None]:
+    def _motion(
+        self, before: Frame | None, after: Frame
+    ) -> Callable[[Points, Similarity], Similarity | None]:
         if before is None:
             return lambda *_: None
         lumas, bits = (before.planes[0], after.planes[0]), after.layout.depth_bits
         matrix = self._info.upright_from_coded
-        return lambda landmarks, ahead: motion(*lumas, landmarks, matrix, bits, ahead)
+        return lambda landmarks, moved: motion(*lumas, landmarks, matrix, bits, moved)
 
     def _ripe(self, until_s: float) -> Iterator[Any]:
         """Give back the frames up to a moment, and those that are too many to be held."""

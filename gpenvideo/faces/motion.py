@@ -23,11 +23,11 @@ Points = NDArray[np.complex128]
 COLUMNS, ROWS = 4, 5  # of the grid
 PATCH_PX = 48  # of the grid's longer side, about: larger faces are shrunk
 MARGIN = 0.5  # of it around it, for what moves out of it
-LEVELS, WINDOW_PX = 2, 15
+LEVELS, WINDOW_PX = 2, 21
 TOLERANCE = 0.012  # of the aligned crop's side: points of the face lie this near to where it carries them
 ENOUGH = 0.5  # of the points
 ROUNDS = 3
-NOISE = 6.0  # of the mean of that many errors: the points' windows overlap, and codecs move blocks
+NOISE = 4.0  # of the mean of that many errors: the points' windows overlap, and codecs move blocks
 
 
 class Similarity(NamedTuple):
@@ -47,6 +47,9 @@ class Similarity(NamedTuple):
     def back(self, points: Any) -> Any:
         """Where points came from."""
         return (points - self.shift) / self.factor
+
+
+REST = Similarity()
 
 
 def as_points(xy: NDArray[Any]) -> Points:
@@ -75,7 +78,7 @@ def motion(
     landmarks: Points,
     upright_from_coded: Matrix,
     bits: int = 8,
-    guess: complex = 0j,
+    expected: Similarity = REST,
 ) -> Similarity | None:
     """How a face moved between two frames, by the optical flow of a grid of points on it.
 
@@ -88,7 +91,7 @@ def motion(
         landmarks: (5,) complex, where the face is before: px of the upright picture.
         upright_from_coded: (2, 3).
         bits: of the samples.
-        guess: how far it may have moved, px of the upright picture.
+        expected: how it moved to the frame before, say: px of the upright picture.
 
     Returns:
         The face's similarity, px of the upright picture; None where the points do not agree on one: something
@@ -100,6 +103,7 @@ def motion(
     grid = upright(_GRID)
     coded_from_upright = invert(upright_from_coded)
     coded = _mapped(coded_from_upright, grid)
+    guess = expected(grid).mean() - grid.mean()
     ahead = np.rint(coded_from_upright[:, :2] @ (guess.real, guess.imag))
     patch = _patch(before, after, coded, ahead, bits)
     if patch is None:
@@ -121,11 +125,14 @@ def motion(
     there = _mapped(
         upright_from_coded, (flown[inside].astype(np.float64) + 0.5) * shrink - 0.5 + corner + ahead
     )
-    return _agreed(grid[inside], as_points(there), abs(upright.factor), len(grid))
+    agreed = _agreed(grid[inside], as_points(there), abs(upright.factor), len(grid))
+    return None if agreed is None else _without_noise(*agreed, grid[inside], expected)
 
 
-def _agreed(here: Points, there: Points, size_px: float, asked: int) -> Similarity | None:
-    """The similarity that enough of the points follow, as far as it stands out from their errors."""
+def _agreed(
+    here: Points, there: Points, size_px: float, asked: int
+) -> tuple[Similarity, NDArray[np.float64], float] | None:
+    """The similarity that enough of the points follow, their weights in it, and the mean squared error."""
     tolerance = TOLERANCE * size_px
     moved = there - here
     middle = len(moved) // 2
@@ -139,24 +146,33 @@ def _agreed(here: Points, there: Points, size_px: float, asked: int) -> Similari
         error = np.abs(found(here) - there)
     if found is None or (error < 2 * tolerance).sum() < ENOUGH * asked:
         return None
-    return _without_noise(found, here, error, weights / weights.sum())
+    weights /= weights.sum()
+    return found, weights, float(weights @ error**2)
 
 
 def _without_noise(
-    found: Similarity, here: Points, error: NDArray[np.float64], weights: NDArray[np.float64]
+    found: Similarity, weights: NDArray[np.float64], squared_error: float, here: Points, expected: Similarity
 ) -> Similarity:
-    """Shrink a motion as far as noise alone would make one: what rests stays at rest.
+    """A motion less what noise alone would make of none, or of one that goes on: what rests stays at rest.
 
-    The shift of the points' middle, and turn and growth about it, each for themselves, by the rule of James
-    and Stein ("Estimation with Quadratic Loss", 1961).
+    The shift of the points' middle, and turn and growth about it, each for themselves.
     """
     centre = complex(weights @ here)
-    noise = NOISE * float(weights @ error**2) / len(here)
-    turn, shift = found.factor - 1, found(centre) - centre
+    noise = NOISE * squared_error / len(here)
     spread = float(weights @ np.abs(here - centre) ** 2)
-    turn *= max(0.0, 1 - noise / max(spread * abs(turn) ** 2, 1e-12))
-    shift *= max(0.0, 1 - noise / max(abs(shift) ** 2, 1e-12))
+    shift = _shrunk_to(expected(centre) - centre, found(centre) - centre, noise)
+    turn = _shrunk_to(expected.factor - 1, found.factor - 1, noise / spread)
     return Similarity(1 + turn, centre + shift - (1 + turn) * centre)
+
+
+def _shrunk_to(expected: complex, found: complex, variance: float) -> complex:
+    """What was found, towards rest, or, if it stands out from that, towards what was expected.
+
+    By the rule of James and Stein ("Estimation with Quadratic Loss", 1961): as far as noise would carry it.
+    """
+    base = expected if abs(found) ** 2 > 2 * variance else 0j
+    away = found - base
+    return base + away * max(0.0, 1 - variance / max(abs(away) ** 2, 1e-12))
 
 
 def _patch(

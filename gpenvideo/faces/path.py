@@ -28,8 +28,8 @@ SPEED_S = 0.06  # over which a face's speed is averaged
 RECENT = 5  # findings that say where to look for it
 RESTING = 0.3  # sizes a second: slower than this, one whom the flow has lost is not moved
 SLID = 0.25  # sizes: where a search finds it farther from where it was carried, that was wrong
-PLACE, SHAPE = (0.5, 2.0), (0.25, 2.0)  # cutoff, Hz, and slope of the live filters: little is left to follow
-EASE_S = 0.12  # live, what a search changes is taken in over this
+PLACE, SHAPE = (1.0, 2.0), (0.4, 2.0)  # cutoff, Hz, and slope of the live filters: little is left to follow
+EASE_S = 0.1  # live, what a search changes is taken in over this
 
 
 class FacePath:
@@ -53,6 +53,7 @@ class FacePath:
         self._ways: dict[float, Similarity] = {}  # frame from path, of the frames that were not shown yet
         self._steady: dict[float, Points] = {}  # smoothed rows
         self._now_s, self._way, self._way_found = time_s, Similarity(), Similarity()
+        self.moved = Similarity()  # to the frame it was last carried to
         self.lost_s = 0.0  # since it was last found, how long the flow was lost, or was not to be trusted
         self.is_missed = False  # by the last search
         self._speed, self._coasted = 0j, 0j
@@ -73,10 +74,6 @@ class FacePath:
         points: Points = self._way(_points(self._rows[-1]))
         return points
 
-    def ahead(self, time_s: float) -> complex:
-        """How far it will have moved in a frame to come, if it goes on as before: px."""
-        return self._speed * (time_s - self._now_s)
-
     def carry(self, time_s: float, moved: Similarity | None) -> None:
         """To the next frame, by its motion from the one before; None where nobody knows."""
         step_s = time_s - self._now_s
@@ -86,7 +83,7 @@ class FacePath:
             centre = complex(self._way(self._rows[-1][0]))
             speed = (moved(centre) - centre) / step_s
             self._speed += (speed - self._speed) * -math.expm1(-step_s / SPEED_S)
-        self._now_s, self._way = time_s, moved.after(self._way)
+        self._now_s, self._way, self.moved = time_s, moved.after(self._way), moved
         self._ways[time_s] = self._way
 
     def see(self, time_s: float, face: Face) -> None:

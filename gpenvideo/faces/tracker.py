@@ -82,14 +82,14 @@ class Tracker:
         self._carried_s = self._shown_s = -math.inf
 
     def carry(
-        self, time_s: float, motion: Callable[[Points, complex], Similarity | None] = lambda *_: None
+        self, time_s: float, motion: Callable[[Points, Similarity], Similarity | None] = lambda *_: None
     ) -> None:
         """Go on to the next frame of the shot.
 
         Args:
             time_s: of the frame; later than that of the call before, unless `reset` came between.
             motion: how a face moved to it, whose landmarks, (5,) complex px, were there in the frame before,
-                and who may have moved so far, px; None where nobody knows.
+                and which moved so to get there; None where nobody knows.
 
         Raises:
             OptionError: a time that is not later.
@@ -103,7 +103,7 @@ class Tracker:
             others = [boxes[other] for other in alive if other.id and other is not path]
             touched = any(float(_overlap(boxes[path], box)) > TOUCHING for box in others)
             seen = not (touched or path.is_missed)
-            path.carry(time_s, motion(path.landmarks, path.ahead(time_s)) if seen else None)
+            path.carry(time_s, motion(path.landmarks, path.moved) if seen else None)
 
     def update(self, faces: Sequence[Face]) -> None:
         """Take in what a search found in the frame that was last carried to.
