@@ -25,7 +25,7 @@ __all__ = ["FacePath"]
 
 SMOOTHED_S = 0.5  # to each side of a moment
 SPEED_S = 0.06  # over which a face's speed is averaged
-RECENT = 5  # findings that say where to look for it
+RECENT = 5  # findings that say where to look for it: one bad one has no say
 RESTING = 0.3  # sizes a second: slower than this, one whom the flow has lost is not moved
 SLID = 0.25  # sizes: where a search finds it farther from where it was carried, that was wrong
 PLACE, SHAPE = (1.0, 2.0), (0.4, 2.0)  # cutoff, Hz, and slope of the live filters: little is left to follow
@@ -107,6 +107,8 @@ class FacePath:
         self.found_s.append(time_s)
         self._faces.append(face)
         self._rows.append(row)
+        rows = np.stack(self._rows[-RECENT:])
+        self._usual = np.median(rows.real, axis=0) + 1j * np.median(rows.imag, axis=0)
         self.lost_s, self.is_missed, self._coasted = 0.0, False, 0j
 
     def miss(self, time_s: float, *, hidden: bool) -> None:
@@ -150,9 +152,7 @@ class FacePath:
 
     def expected(self) -> Face:
         """Where to look for it in the frame that was last carried to."""
-        rows = np.stack(self._rows[-RECENT:])
-        usual = np.median(rows.real, axis=0) + 1j * np.median(rows.imag, axis=0)  # one bad finding has no say
-        return _face(usual, Similarity(1.0, self._coasted).after(self._way), self.face.score)
+        return _face(self._usual, Similarity(1.0, self._coasted).after(self._way), self.face.score)
 
     def has(self, time_s: float) -> bool:
         """Whether it was carried to a frame, and not asked for there yet."""
