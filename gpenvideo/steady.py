@@ -12,8 +12,9 @@ The mean is a recursive filter on the grid of the crop. For each new crop
     picture: Lucas and Kanade, "An iterative image registration technique with an application to stereo
     vision" (1981), with a gain and an offset as in Negahdaripour's "Revised definition of optical flow"
     (1998). What moves by itself counts less. So the light is always the new crop's.
-2.  each cell of 4 x 4 px is compared with the mean's. How large noise is, the cells tell themselves: the
-    lower third of their differences, for most of a face is at rest most of the time.
+2.  each cell of 4 x 4 px is compared with the mean's, by the power of the differences around it, and by their
+    sum: noise adds up to nothing, but a mouth that opens in strong noise does not. How large noise is, the
+    cells tell themselves: the lower third of what is measured, for most of a face rests most of the time.
 3.  a pixel becomes mean + weight (crop - mean). Where a cell differs by more than noise does - a blink, a
     mouth, a hand - the weight is 1: the result is the crop itself. There the mean starts anew, with 1/2, 1/3,
     ... as a mean of 2, 3, ... crops does, down to 1 - exp(-step / 0.25 s). Strong noise is softened there:
@@ -56,7 +57,8 @@ SPREAD = 1.6  # sigma of the window a change is looked for in, cells
 
 QUIET = 0.3  # the quantile of the cells' differences that is noise
 LEVELS = 2 / 127.5  # differences below this are not seen: two levels of 255
-SAME, OTHER = 2.0, 5.0  # squared differences, in noise: up to there it is noise, from there on it is change
+SAME, OTHER = 2.0, 5.0  # power, in noise: up to there it is noise, from there on it is change
+SAME_SUM, OTHER_SUM = 6.0, 14.0  # squared sums alike; they vary more
 NOISE_UP_S, NOISE_DOWN_S = 0.5, 0.2  # how fast the noise is believed to grow and to fall
 ROUGH, ROUGHER = 3 / 127.5, 9 / 127.5  # noise of a cell that is softened, and where it is softened in full
 SOFTENED = 0.5  # the most
@@ -151,18 +153,21 @@ class Mean:
     def _change(self, cells: Pixels, step_s: float) -> Pixels:
         """How much of each cell is not what it was, in [0, 1]; learns the noise."""
         difference = cv2.subtract(cells, self._small)
-        squared = cv2.transform(cv2.multiply(difference, difference), THIRDS)
-        variance = _array(cv2.GaussianBlur(squared, (9, 9), SPREAD)) / (1 + 1 / self._seen)
-        margin = len(cells) // 8
-        face = variance[margin : len(cells) - margin, margin : len(cells) - margin].ravel()
-        quiet = int(QUIET * face.size)
-        noise = float(np.partition(face, quiet)[quiet])
+        power = _around(cv2.transform(cv2.multiply(difference, difference), THIRDS))
+        power /= 1 + 1 / self._seen
+        noise = _quiet(power)
         if self._noise is None:
             self._noise = noise
         settle_s = NOISE_UP_S if noise > self._noise else NOISE_DOWN_S
         self._noise -= math.expm1(-step_s / settle_s) * (noise - self._noise)
         unit = max(self._noise, LEVELS**2)
-        return _array(np.clip((variance - SAME * unit) * (1 / ((OTHER - SAME) * unit)), 0, 1))
+        changed = (power - SAME * unit) * (1 / ((OTHER - SAME) * unit))
+        sums = _around(difference)
+        squared = _array(cv2.transform(cv2.multiply(sums, sums), THIRDS))
+        squared /= 1 + 1 / self._seen
+        unit = max(_quiet(squared), (LEVELS / 2) ** 2)
+        changed = np.maximum(changed, (squared - SAME_SUM * unit) * (1 / ((OTHER_SUM - SAME_SUM) * unit)))
+        return _array(np.clip(changed, 0, 1))
 
     def _softened(self, now: Pixels, cells: Pixels, changed: Pixels) -> Pixels:
         rough = (math.sqrt(self._noise or 0.0) - ROUGH) / (ROUGHER - ROUGH)
@@ -188,6 +193,18 @@ class Mean:
             rows = self._mean.reshape(size, -1)
             rows *= gains[:, None]
             rows += (gains - 1 + np.float32(offset))[:, None]
+
+
+def _around(cells: Any) -> Pixels:
+    return _array(cv2.GaussianBlur(cells, (9, 9), SPREAD))
+
+
+def _quiet(cells: Pixels) -> float:
+    """What is measured where a face is at rest."""
+    margin = len(cells) // 8
+    face = cells[margin : len(cells) - margin, margin : len(cells) - margin].ravel()
+    quiet = int(QUIET * face.size)
+    return float(np.partition(face, quiet)[quiet])
 
 
 def _motion_and_light(was: Pixels, now: Pixels, variance: float) -> list[float]:
