@@ -74,7 +74,7 @@ def load_restorer(
     restorer = load(
         weights, how.device, how.dtype, template=how.template, compile=how.compile, max_batch=how.max_batch
     )
-    if how.compile:
+    if how.compile or restorer.device.type == "cuda":
         restorer.warm_up()
     return restorer
 

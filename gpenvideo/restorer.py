@@ -14,13 +14,15 @@ from typing import Literal, Protocol, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from gpenvideo import weights
 from gpenvideo.errors import DeviceError, FileMissing, OptionError
 from gpenvideo.faces import alignment
 from gpenvideo.gpen import GPEN, checkpoint
+from gpenvideo.gpen.fused import FusedGPEN, has_kernels
 from gpenvideo.gpen.generator import for_inference
+from gpenvideo.gpen.graphs import Graphs
 from gpenvideo.gpen.memory import keep_freed_memory
 
 __all__ = [
@@ -63,7 +65,9 @@ class GPENRestorer:
 
     Batches are padded to a few fixed sizes, so that a compiled network meets no new shapes. Reduced precision
     is checked against float32 on one picture at the start, and given up with a warning when it fails; a
-    batch whose output is flat, saturated or not finite is done again in float32.
+    batch whose output is flat, saturated or not finite is done again in float32. A batch that the device's
+    memory does not hold is halved, with a warning, and nothing is left out. On CUDA each size is recorded as
+    a graph (`gpen.graphs`) at its first use, of the fused network (`gpen.fused`) where Triton is installed.
 
     Args:
         model: a loaded network; it is copied, not changed.
@@ -96,13 +100,14 @@ class GPENRestorer:
         self._exact: GPEN | None = None
         if self.device.type == "cpu":
             keep_freed_memory()
-        self._network = self._copy(self.dtype)
+        self._network = self._fast(self.dtype)
         if self.dtype != torch.float32 and not self._agrees_with_float32():
             self.dtype = torch.float32
-            self._network = self._copy(torch.float32)
+            self._network = self._fast(torch.float32)
         self._run: Callable[[Tensor], Tensor] = self._network
         if compile:
             self._run = _compiled(self._network, self.device)
+        self._graphs = self._recorder()
 
     @property
     def size_px(self) -> int:
@@ -147,45 +152,115 @@ class GPENRestorer:
         home = pixels.device
         if not len(pixels):
             return torch.empty(0, 3, self.output_size_px, self.output_size_px, device=home)
-        done = []
+        done: list[Tensor] = []
+        start = 0
         with torch.inference_mode():
-            for chunk in torch.split(pixels, self.max_batch):
-                x = chunk.to(self.device, torch.float32)
-                y = self._padded(x)
-                if self.dtype != torch.float32 and is_suspect(y):
-                    y = self._exactly(x)
-                done.append(y.clamp(-1.0, 1.0).to(home))
+            while start < len(pixels):
+                chunk = pixels[start : start + self.max_batch]
+                restored = self._attempted(chunk)
+                if restored is None:
+                    self._take_fewer(len(chunk))
+                    continue
+                done.append(restored.to(home))
+                start += len(chunk)
         return torch.cat(done) if len(done) > 1 else done[0]
 
+    def bucket(self, n: int) -> Tensor:
+        """Where the next `n` faces (at most `max_batch`) may be written: (n, 3, S, S), channels_last.
+
+        On CUDA it is the network's own input, in its dtype, always at the same place: given to the restorer,
+        it is not copied. What it holds is lost with the next call.
+        """
+        if self._graphs is not None:
+            return self._graphs.input[:n]
+        shape = (n, 3, self.size_px, self.size_px)
+        return torch.empty(shape, device=self.device, memory_format=torch.channels_last)
+
     def warm_up(self, progress: Callable[[int, int], None] | None = None) -> None:
-        """Run every batch size once, so that later calls meet a network that is compiled and in memory."""
-        sizes = buckets(self.max_batch)
+        """Run every batch size once, so that later calls meet a network that is compiled and in memory.
+
+        The largest comes first: the smaller ones then fit into its memory.
+        """
+        sizes = buckets(self.max_batch)[::-1]
+        picture = _test_picture(self.size_px)
         for index, size in enumerate(sizes):
-            self(torch.zeros(size, 3, self.size_px, self.size_px))
+            self(picture.expand(size, -1, -1, -1))
             if progress:
                 progress(index + 1, len(sizes))
 
-    def _padded(self, x: Tensor) -> Tensor:
-        n = x.shape[0]
-        size = min(b for b in buckets(self.max_batch) if b >= n)
+    def _attempted(self, chunk: Tensor) -> Tensor | None:
+        """One run of the network; None where the device's memory does not hold so many."""
+        try:
+            y = self._padded(chunk) if self._graphs is None else self._recorded(self._graphs, chunk)
+            if self.dtype != torch.float32 and is_suspect(y):
+                y = self._exactly(chunk.to(self.device, torch.float32))
+            return y.clamp(-1.0, 1.0)
+        except torch.OutOfMemoryError as error:
+            if len(chunk) > 1:
+                return None
+            raise DeviceError(
+                f"{self.device} has too little free memory for one face of {self.output_size_px} px: "
+                "close what else uses it, or say --device cpu"
+            ) from error
+
+    def _take_fewer(self, n: int) -> None:
+        """Halve the batch that did not fit, from here on."""
+        size = self._bucket_size(n)
+        self.max_batch = size // 2
+        warnings.warn(
+            f"{self.device} has too little free memory for {size} faces at once: {self.max_batch} it is",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+        self._graphs = None  # what it holds is freed before anything new is asked for
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self._graphs = self._recorder()
+
+    def _bucket_size(self, n: int) -> int:
+        return min(size for size in buckets(self.max_batch) if size >= n)
+
+    def _padded(self, chunk: Tensor) -> Tensor:
+        x, n = chunk.to(self.device, torch.float32), len(chunk)
+        size = self._bucket_size(n)
         padded = x if size == n else torch.cat((x, x[-1:].expand(size - n, -1, -1, -1)))
-        y: Tensor = self._run(padded.contiguous(memory_format=torch.channels_last))
-        return y[:n].clone()
+        return self._run(padded.contiguous(memory_format=torch.channels_last))[:n]
+
+    def _recorded(self, graphs: Graphs, chunk: Tensor) -> Tensor:
+        n = len(chunk)
+        x = graphs.input[:n]
+        if (chunk.data_ptr(), chunk.stride(), chunk.dtype) != (x.data_ptr(), x.stride(), x.dtype):
+            x.copy_(chunk)
+        return graphs(self._bucket_size(n))[:n]  # what lies behind the n-th is of no account
+
+    def _recorder(self) -> Graphs | None:
+        if self.device.type != "cuda":
+            return None
+        shape = (self.max_batch, 3, self.size_px, self.size_px)
+        with torch.inference_mode(False):  # others write to its input
+            return Graphs(self._run, shape, self.dtype, self.device)
 
     def _exactly(self, x: Tensor) -> Tensor:
         if self._exact is None:
-            self._exact = self._copy(torch.float32)
-        y: Tensor = self._exact(x)
+            self._exact = self._plain(torch.float32)
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            y: Tensor = self._exact(x)
         return y
 
-    def _copy(self, dtype: torch.dtype) -> GPEN:
+    def _plain(self, dtype: torch.dtype) -> GPEN:
         return for_inference(self._source, dtype).to(self.device)
+
+    def _fast(self, dtype: torch.dtype) -> nn.Module:
+        plain = self._plain(dtype)
+        return plain if self.device.type == "cpu" or not has_kernels() else FusedGPEN(plain)
 
     def _agrees_with_float32(self) -> bool:
         """Does the network restore one picture as it does in float32? Warns if not."""
         x = _test_picture(self.size_px).to(self.device)
         with torch.inference_mode():
-            exact, reduced = self._copy(torch.float32)(x), self._network(x)
+            with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+                exact = self._plain(torch.float32)(x)
+            reduced = self._network(x)
         span = (exact.amax() - exact.amin()).clamp_min(1e-6)
         noise = (exact - reduced).square().mean().sqrt() / span
         agreement_db = -20 * torch.log10(noise.clamp_min(1e-9)).item() if torch.isfinite(noise) else -np.inf
@@ -244,11 +319,11 @@ def buckets(max_batch: int) -> list[int]:
 
 def is_suspect(y: Tensor) -> bool:
     """Does a batch (N, 3, S, S) look like overflow: not finite, flat, or nearly all beyond the range?"""
-    flat = y.float().flatten(1)
-    finite = torch.isfinite(flat).all()
-    varied = flat.std(dim=1).amin() > 1e-3
-    within = (flat.abs() <= 1.0).float().mean(dim=1).amin() > 0.1
-    return not bool(finite & varied & within)
+    low, high = torch.aminmax(y)  # one pass over all; where anything is not a number, so are they
+    sample = y[..., ::4, ::4].float().flatten(1)
+    varied = sample.std(dim=1).amin() > 1e-3
+    within = (sample.abs() <= 1.0).float().mean(dim=1).amin() > 0.1
+    return not bool(torch.isfinite(low) & torch.isfinite(high) & varied & within)
 
 
 def _test_picture(size_px: int) -> Tensor:
@@ -301,7 +376,7 @@ def _cpu_computes_bf16() -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()  # before torch 2.12
 
 
-def _compiled(network: GPEN, device: torch.device) -> Callable[[Tensor], Tensor]:
+def _compiled(network: nn.Module, device: torch.device) -> Callable[[Tensor], Tensor]:
     if device.type == "cpu":  # freezing packs the weights once, which else happens on every call
         if shutil.which(os.environ.get("CXX", "g++")) is None:
             raise DeviceError("compiling for a CPU needs a C++ compiler: install g++, or leave compile out")

@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
 from benchmarks.naive import NaiveGPEN
 from gpenvideo.gpen import GPEN, Discriminator, GPENConfig, channel_table
+from gpenvideo.gpen.fused import FusedGPEN
 from gpenvideo.gpen.generator import for_inference
 from gpenvideo.gpen.published import (
     config_from_shapes,
@@ -111,6 +113,56 @@ def test_reduced_precision_is_as_good_as_the_original_in_it(
     assert output.dtype == torch.float32
     rms = (output - tensors["output"]).square().mean().sqrt().item()
     assert 0 < rms <= 3 * RMS[name][dtype]
+
+
+def agreement_db(output: Tensor, exact: Tensor) -> float:
+    """PSNR over the range of pictures, [-1, 1]."""
+    return float(20 * torch.log10(2 / (output - exact).square().mean().sqrt()))
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("name", ["A", "B"])
+def test_half_precision_keeps_60_db(shared: Path, name: str, fused: bool) -> None:
+    tensors, _ = read(shared / "gpen" / f"gpen_{name}.safetensors")
+    network = for_inference(golden_model(tensors), torch.float16)
+    output = (FusedGPEN(network) if fused else network)(tensors["input"])
+    assert 60 <= agreement_db(output, tensors["output"]) < 100
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_half_precision_keeps_60_db_at_512_px(fused: bool) -> None:
+    """Weights as the golden ones were drawn, and a sixteenth of the channels."""
+    model = GPEN(GPENConfig(512, 512, channel_table(512, 2, 1 / 16))).eval().requires_grad_(False)
+    for key, parameter in model.named_parameters():
+        if key.endswith("skip_gain"):
+            parameter.uniform_(0.3, 0.9).mul_(1 if torch.rand(1) < 0.5 else -1)
+        elif key.endswith("modulation.bias"):
+            parameter.normal_(1, 0.2)
+        elif key.endswith("bias"):
+            parameter.normal_(0, 15 if key.startswith("mapper") else 0.15)
+        elif key.startswith("synthesis.to_rgbs") and "modulation" not in key:
+            parameter.mul_(0.3)
+    x = F.interpolate(torch.rand(1, 3, 16, 16) * 2 - 1, size=512, mode="bicubic").clamp(-1, 1)
+    network = for_inference(model, torch.float16)
+    exact, output = for_inference(model)(x), (FusedGPEN(network) if fused else network)(x)
+    assert exact.std() > 0.1  # a picture with something in it
+    assert 60 <= agreement_db(output, exact) < 100
+
+
+def test_styles_in_one_product_are_the_same_styles() -> None:
+    config = GPENConfig(32, 32, (24, 16, 12, 8), style_dim=20, mapping_layers=2)
+    model = GPEN(config).eval().requires_grad_(False)
+    for parameter in model.parameters():
+        parameter.add_(0.2 * torch.randn_like(parameter))
+    w = torch.randn(3, 20)
+    (convs, rgbs), (packed_convs, packed_rgbs) = (
+        network.synthesis.styles(w) for network in (model, for_inference(model))
+    )
+    for (unit, scale), (packed_unit, packed_scale) in zip(convs, packed_convs, strict=True):
+        torch.testing.assert_close(packed_unit, unit, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(packed_scale, scale, rtol=1e-4, atol=1e-6)
+    for style, packed in zip(rgbs, packed_rgbs, strict=True):
+        torch.testing.assert_close(packed, style, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("concat", [True, False])

@@ -88,12 +88,83 @@ def test_a_batch_that_breaks_in_half_precision_is_done_again_in_single(model: GP
     torch.testing.assert_close(restorer(x), expected, rtol=1e-4, atol=1e-4)
 
 
+def test_a_poisoned_weight_is_noticed_and_the_batch_done_in_single(model: GPEN) -> None:
+    restorer = GPENRestorer(model, device="cpu", dtype="fp16")
+    x = faces(3)
+    expected = GPENRestorer(model, device="cpu", dtype="fp32")(x)
+    assert not torch.equal(restorer(x), expected)  # half precision, until
+    restorer._network.synthesis.convs[3].weight.data[0, 0, 1, 1] = 65504.0  # the largest there is
+    restorer._network.synthesis.convs[3].weight.data[0, 1, 1, 1] = 65504.0
+    assert is_suspect(restorer._network(x))
+    torch.testing.assert_close(restorer(x), expected, rtol=0, atol=1e-6)
+
+
+def test_a_poisoned_checkpoint_is_noticed_at_the_start(model: GPEN) -> None:
+    weight = model.encoder.stages[1].weight.data
+    weight[0, 0, 1, 1] = 3e6 * weight.abs().max()  # float32 holds it, and what it makes
+    with pytest.warns(RuntimeWarning, match="float32 it is"):
+        restorer = GPENRestorer(model, device="cpu", dtype="fp16")
+    x = faces(2)
+    assert restorer.dtype == torch.float32
+    torch.testing.assert_close(restorer(x), model(x).clamp(-1, 1).detach(), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(("fits", "n"), [(1, 1), (1, 5), (2, 8), (3, 3), (4, 19)])
+def test_a_batch_that_memory_does_not_hold_is_halved(model: GPEN, fits: int, n: int) -> None:
+    x = faces(n)
+    expected = GPENRestorer(model, dtype="fp32", device="cpu", max_batch=1)(x)
+    restorer = GPENRestorer(model, dtype="fp32", device="cpu", max_batch=8)
+    tried = memory_for(restorer, fits)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        y = restorer(x)
+    assert len(y) == n
+    torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-4)  # all of them, in their order
+    refused = [size for size in tried if size > fits]
+    assert len(said) == len(refused)
+    assert all("too little free memory" in str(warning.message) for warning in said)
+    tried.clear()
+    restorer(x)
+    assert max(tried) <= fits  # it remembers
+
+
+def test_memory_for_not_even_one_face(model: GPEN) -> None:
+    restorer = GPENRestorer(model, dtype="fp32", device="cpu", max_batch=2)
+    memory_for(restorer, 0)
+    with pytest.raises(DeviceError, match="one face"), pytest.warns(RuntimeWarning, match="1 it is"):
+        restorer(faces(2))
+
+
+def memory_for(restorer: GPENRestorer, fits: int) -> list[int]:
+    """Have the network run out of memory above `fits` faces; the list tells what it was given."""
+    tried: list[int] = []
+
+    def limited(module: torch.nn.Module, arguments: tuple[torch.Tensor]) -> None:
+        tried.append(len(arguments[0]))
+        if tried[-1] > fits:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    restorer._network.register_forward_pre_hook(limited)
+    return tried
+
+
+def test_faces_written_into_the_bucket(model: GPEN) -> None:
+    restorer = GPENRestorer(model, dtype="fp32", device="cpu", max_batch=4)
+    x, bucket = faces(3), restorer.bucket(3)
+    bucket.copy_(x)
+    assert torch.equal(restorer(bucket), restorer(x))
+
+
 def test_what_is_suspect() -> None:
     good = faces(2)
     assert not is_suspect(good)
     for broken in (torch.full_like(good, torch.nan), torch.full_like(good, 0.3), good.sign() * 5):
         assert is_suspect(broken)
         assert is_suspect(torch.cat((good, broken)))  # one face of a batch is enough
+    for value in (torch.nan, torch.inf, -torch.inf):
+        pixel = good.clone()
+        pixel[1, 2, 30, 29] = value
+        assert is_suspect(pixel)
 
 
 def test_the_device_is_what_was_asked_for(model: GPEN) -> None:
@@ -165,10 +236,39 @@ def test_loading_by_path(model: GPEN, tmp_path: Path) -> None:
 
 
 @pytest.mark.cuda
-def test_on_cuda(model: GPEN) -> None:
-    x = faces(3)
-    restorer = GPENRestorer(model)
+@pytest.mark.parametrize("compile", [False, True])
+def test_on_cuda(model: GPEN, compile: bool) -> None:
+    x = faces(7)
+    restorer = GPENRestorer(model, max_batch=4, compile=compile)
     assert (restorer.device.type, restorer.dtype) == ("cuda", torch.float16)
     expected = GPENRestorer(model, device="cpu", dtype="fp32")(x)
-    torch.testing.assert_close(restorer(x), expected, rtol=0.05, atol=0.05)
+    restorer.warm_up()
+    y = restorer(x)
+    error = (y - expected).square().mean().sqrt()
+    assert 0 < error < 2e-3  # 60 dB
     assert restorer(x.cuda()).device.type == "cuda"
+    bucket = restorer.bucket(3)
+    bucket.copy_(x[:3])
+    torch.testing.assert_close(restorer(bucket), y[:3].cuda(), rtol=0, atol=1e-3)
+    kept = y.clone()
+    restorer(faces(7))
+    assert torch.equal(y, kept)  # a result outlives the next call
+
+
+@pytest.mark.cuda
+def test_single_precision_on_cuda(model: GPEN) -> None:
+    x = faces(2)
+    expected = GPENRestorer(model, device="cpu", dtype="fp32")(x)
+    restorer = GPENRestorer(model, device="cuda", dtype="fp32")
+    torch.testing.assert_close(restorer(x), expected, rtol=1e-4, atol=1e-4)  # TensorFloat-32 would not
+
+
+@pytest.mark.cuda
+def test_memory_that_is_really_full(model: GPEN) -> None:
+    big = GPENRestorer(GPEN(GPENConfig(512, 512, (16,) * 8, style_dim=16, mapping_layers=2)), max_batch=64)
+    free, _ = torch.cuda.mem_get_info()
+    blocker = torch.empty(free - 2**30, dtype=torch.uint8, device="cuda")
+    with pytest.warns(RuntimeWarning, match="too little free memory"):
+        y = big(faces(64, 512))
+    assert len(y) == 64
+    del blocker

@@ -20,6 +20,7 @@ from gpenvideo.cli.train import train
 from gpenvideo.cli.train_detector import train_detector
 from gpenvideo.cli.weights import app as weights_app
 from gpenvideo.errors import GpenvideoError
+from gpenvideo.weights import cache_dir
 
 __all__ = ["app", "main"]
 
@@ -48,6 +49,8 @@ def main() -> None:
     """
     # Decoder and encoder share the cores with the network, whose threads are to sleep while they wait.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    # What --compile made is kept for the next run; by itself torch puts it where a restart removes it.
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir().parent / "compiled"))
     with interruptible() as asked:
         try:
             with warnings.catch_warnings():

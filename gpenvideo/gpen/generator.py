@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -14,6 +15,7 @@ from gpenvideo.gpen import ops
 from gpenvideo.gpen.config import GPENConfig
 from gpenvideo.gpen.encoder import ResNetEncoder, StridedEncoder, fold_batch_norm
 from gpenvideo.gpen.layers import EqualLinear, StyledConv, ToRGB, cast_convs, fold_gains, gaussian
+from gpenvideo.gpen.styles import PackedStyles
 
 __all__ = ["GPEN", "Mapping", "MlpMapper", "Synthesis", "for_inference"]
 
@@ -68,23 +70,49 @@ class Synthesis(nn.Module):
             convs.append(StyledConv(f * here, here, style_dim, upsample=False, concat=concat))
         self.convs = nn.ModuleList(convs)
         self.to_rgbs = nn.ModuleList(ToRGB(f * c, style_dim) for c in channels)
+        self.packed_styles: PackedStyles | None = None
 
     def forward(self, w: Tensor, skips: list[tuple[Tensor, Tensor]]) -> Tensor:
         """Styles and skips -> (N, 3, S, S) float32, not clamped.
 
-        `w` is (N, D), or (N, n_latent, D) with one style a layer. `skips` holds a pair a resolution from
-        4 up: what the first and the second convolution there are given (at 4 px only the first is used).
+        `w` is (N, D), or, before `for_inference`, (N, n_latent, D) with one style a layer. `skips` holds a
+        pair a resolution from 4 up: what the first and the second convolution there are given (at 4 px only
+        the first is used).
         """
-        latents = w[:, None].expand(-1, 2 * len(self.to_rgbs), -1) if w.ndim == 2 else w
+        styles, rgb_styles = self.styles(w)
         x = self.constant.expand(w.shape[0], -1, -1, -1).contiguous(memory_format=torch.channels_last)
-        x = self.convs[0](x, latents[:, 0], skips[0][0])
-        image: Tensor = self.to_rgbs[0](x, latents[:, 1])
+        x = self.convs[0](x, *styles[0], skips[0][0])
+        image: Tensor = self.to_rgbs[0](x, rgb_styles[0])
         for level in range(1, len(self.to_rgbs)):
-            index = 2 * level - 1  # an RGB layer shares its style with the next up-sampling convolution
-            x = self.convs[index](x, latents[:, index], skips[level][0])
-            x = self.convs[index + 1](x, latents[:, index + 1], skips[level][1])
-            image = self.to_rgbs[level](x, latents[:, index + 2]) + ops.upsample_rgb(image)
+            index = 2 * level - 1
+            x = self.convs[index](x, *styles[index], skips[level][0])
+            x = self.convs[index + 1](x, *styles[index + 1], skips[level][1])
+            image = self.to_rgbs[level](x, rgb_styles[level]) + ops.upsample_rgb(image)
         return image
+
+    def styles(self, w: Tensor) -> tuple[list[tuple[Tensor, Tensor]], list[Tensor]]:
+        """What `w`, as `forward` takes it, means to each convolution (`StyledConv.styles`) and RGB layer."""
+        if self.packed_styles is not None:
+            packed: tuple[list[tuple[Tensor, Tensor]], list[Tensor]] = self.packed_styles(w)
+            return packed
+        latents = w[:, None].expand(-1, len(self.convs) + 1, -1) if w.ndim == 2 else w
+        convs = [conv.styles(latents[:, i]) for i, conv in enumerate(self._convs())]
+        # an RGB layer shares its style with the next up-sampling convolution
+        rgbs = [rgb.modulation(latents[:, 2 * i + 1]) for i, rgb in enumerate(self._to_rgbs())]
+        return convs, rgbs
+
+    def pack_styles(self) -> None:
+        """Replace the modulations of folded layers by one product: for inference only."""
+        convs, rgbs = self._convs(), self._to_rgbs()
+        self.packed_styles = PackedStyles(convs, rgbs)
+        for layer in (*convs, *rgbs):
+            del layer.modulation
+
+    def _convs(self) -> list[StyledConv]:
+        return cast(list[StyledConv], list(self.convs))
+
+    def _to_rgbs(self) -> list[ToRGB]:
+        return cast(list[ToRGB], list(self.to_rgbs))
 
 
 class GPEN(nn.Module):
@@ -134,12 +162,13 @@ class GPEN(nn.Module):
     def encode(self, x: Tensor) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
         """(N, 3, S, S) RGB in [-1, 1] -> the skips the synthesis takes, and z (N, style_dim) float32."""
         features, z = self.encoder(x)
-        skips = [(feature, feature) for feature in features]
-        n = x.shape[0]
-        for index in range(0, 2 * (self.config.levels - len(skips)), 2):
-            pair = (self.get_buffer(f"noise_{index + i}").expand(n, -1, -1, -1) for i in (0, 1))
-            skips.append((next(pair), next(pair)))
-        return skips, z
+        return [(feature, feature) for feature in features] + self.noise(len(x), len(features)), z
+
+    def noise(self, n: int, level: int) -> list[tuple[Tensor, Tensor]]:
+        """What `n` faces are given instead of features from resolution 4 << `level` up."""
+        pairs = range(0, 2 * (self.config.levels - level), 2)
+        noise = [[self.get_buffer(f"noise_{i + j}").expand(n, -1, -1, -1) for j in (0, 1)] for i in pairs]
+        return [(first, second) for first, second in noise]
 
     def forward(self, x: Tensor) -> Tensor:
         """Restore aligned faces: (N, 3, S, S) RGB in [-1, 1] -> (N, 3, S', S') float32, not clamped.
@@ -152,13 +181,15 @@ class GPEN(nn.Module):
         x = x.contiguous(memory_format=torch.channels_last)
         skips, z = self.encode(x)
         image: Tensor = self.synthesis(self.mapper(z), skips)
-        if self.config.residual:
-            size = image.shape[2:]
-            picture = x.float()
-            if picture.shape[2:] != size:
-                picture = F.interpolate(picture, size=size, mode="bilinear", align_corners=False)
-            image = image + picture
-        return image
+        return self.added(x, image) if self.config.residual else image
+
+    @staticmethod
+    def added(x: Tensor, image: Tensor) -> Tensor:
+        """The input (N, 3, S, S), enlarged where it is smaller, plus what the synthesis adds to it."""
+        size, picture = image.shape[2:], x.float()
+        if picture.shape[2:] != size:
+            picture = F.interpolate(picture, size=size, mode="bilinear", align_corners=False)
+        return image + picture
 
 
 def for_inference(model: GPEN, dtype: torch.dtype = torch.float32) -> GPEN:
@@ -169,6 +200,7 @@ def for_inference(model: GPEN, dtype: torch.dtype = torch.float32) -> GPEN:
     model = copy.deepcopy(model).eval().requires_grad_(False)
     fold_batch_norm(model)
     fold_gains(model)
+    model.synthesis.pack_styles()
     cast_convs(model, dtype)
     model.to(memory_format=torch.channels_last)
     for conv in model.synthesis.convs:

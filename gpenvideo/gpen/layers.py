@@ -137,6 +137,7 @@ class StyledConv(Equalized):
     weights, so a batch is one plain convolution.
     """
 
+    modulation: EqualLinear
     power: Tensor | None
 
     def __init__(
@@ -162,14 +163,20 @@ class StyledConv(Equalized):
             transposed = self.weight.data.transpose(0, 1).contiguous(memory_format=torch.channels_last)
             self.weight.data = transposed.transpose(0, 1)
 
-    def forward(self, x: Tensor, w: Tensor, skip: Tensor) -> Tensor:
-        """x (N, in, H, W), style vector w (N, D) float32, skip (N, out, H', W') -> (N, f·out, H', W')."""
-        weight = self.scaled_weight()
-        power = weight.float().square().sum(dim=(2, 3)) if self.power is None else self.power
+    def styles(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        """w (N, D) -> factors of the input (N, in), at most 1, and of the output (N, out); float32."""
+        power = self.scaled_weight().float().square().sum(dim=(2, 3)) if self.power is None else self.power
         style = self.modulation(w)
-        x, peak = ops.modulate(x.to(weight.dtype), style)
+        unit, peak = ops.unit_style(style)
+        return unit, ops.SQRT2 * ops.demodulation(style, power, peak)
+
+    def forward(self, x: Tensor, unit: Tensor, scale: Tensor, skip: Tensor) -> Tensor:
+        """x (N, in, H, W), `styles`, skip (N, out, H', W') -> (N, f·out, H', W')."""
+        weight = self.scaled_weight()
+        x = x.to(weight.dtype)
+        x = x * unit.to(x.dtype)[:, :, None, None]
         x = ops.upsampling_conv(x, weight) if self.upsample else F.conv2d(x, weight, padding=1)
-        scale = (ops.SQRT2 * ops.demodulation(style, power, peak)).to(x.dtype)[:, :, None, None]
+        scale = scale.to(x.dtype)[:, :, None, None]
         bias = (ops.SQRT2 * self.scaled_bias()).to(x.dtype)[None, :, None, None]
         skip_gain = (ops.SQRT2 * self.skip_gain).to(x.dtype)[None, :, None, None]
         skip = skip.to(x.dtype)
@@ -186,15 +193,17 @@ class ToRGB(Equalized):
     Here the style scales the weights, which are tiny, rather than a picture of `in` channels.
     """
 
+    modulation: EqualLinear
+
     def __init__(self, in_channels: int, style_dim: int) -> None:
         weight = gaussian(3, in_channels)
         super().__init__(weight, torch.zeros(3), 1.0 / math.sqrt(in_channels))
         self.modulation = EqualLinear(style_dim, in_channels, bias_init=1.0)
 
-    def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        """x (N, in, H, W), style vector w (N, D) float32 -> (N, 3, H, W) float32."""
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        """x (N, in, H, W), the modulation's style (N, in) float32 -> (N, 3, H, W) float32."""
         n, _, height, width = x.shape
-        weight = self.modulation(w)[:, None, :] * self.scaled_weight().float()  # (N, 3, in)
+        weight = style[:, None, :] * self.scaled_weight().float()  # (N, 3, in)
         peak = weight.abs().amax(dim=(1, 2), keepdim=True).clamp_min(1e-8)
         pixels = x.permute(0, 2, 3, 1).flatten(1, 2)  # a view in channels_last
         rgb = torch.bmm(pixels, (weight / peak).to(x.dtype).transpose(1, 2)).float() * peak

@@ -17,8 +17,8 @@ __all__ = [
     "blur",
     "demodulation",
     "leaky_relu",
-    "modulate",
     "pixel_norm",
+    "unit_style",
     "upsample_rgb",
     "upsampling_conv",
 ]
@@ -72,20 +72,20 @@ def upsample_rgb(image: Tensor) -> Tensor:
     return torch.stack((0.25 * before + 0.75 * here, 0.75 * here + 0.25 * after), dim=4).flatten(3, 4)
 
 
-def modulate(x: Tensor, style: Tensor) -> tuple[Tensor, Tensor]:
-    """Scale (N, I, H, W) activations by a style (N, I), normalised so that half precision cannot overflow.
+def unit_style(style: Tensor) -> tuple[Tensor, Tensor]:
+    """A style (N, I) float32 scaled so that its largest entry is 1, and `peak` (N, 1), that entry.
 
-    Returns the scaled activations and `peak` (N, 1) float32, the factor that was taken out of the style:
-    what follows is to be multiplied by it, or demodulated with it.
+    Activations times a unit style cannot overflow half precision; what follows is to be multiplied by the
+    peak, or demodulated with it.
     """
     peak = style.abs().amax(dim=1, keepdim=True).clamp_min(1e-8)
-    return x * (style / peak).to(x.dtype)[:, :, None, None], peak
+    return style / peak, peak
 
 
 def demodulation(style: Tensor, power: Tensor, peak: Tensor) -> Tensor:
     """The factor (N, O) that brings a modulated convolution's output back to unit variance.
 
     `style` (N, I) float32, `power` (O, I) the sum over the kernel of the squared weights, `peak` as
-    `modulate` gave it: the factor holds for activations modulated by `style / peak` (GPEN notes, section 3).
+    `unit_style` gave it: the factor holds for activations times the unit style (GPEN notes, section 3).
     """
     return peak * torch.rsqrt(style.square() @ power.T + 1e-8)

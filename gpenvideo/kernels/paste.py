@@ -19,15 +19,15 @@ from gpenvideo.kernels.colour import samples_from_rgb
 from gpenvideo.kernels.warp import (
     Grid,
     Pixels,
-    bounds,
     channels,
     grids,
     reach,
+    reached,
     reduction,
     resample,
 )
 
-__all__ = ["Paste", "match_colour", "paste"]
+__all__ = ["Paste", "covered", "match_colour", "paste", "paste_order"]
 
 GREY_WITHIN = 2 * 2 / 255  # of the range of 2
 LUMA = np.array([(0.2126, 0.7152, 0.0722)], dtype=np.float32)
@@ -98,7 +98,7 @@ def paste(frame: Frame, faces: Sequence[Paste]) -> list[Rectangle]:
     """
     if not frame.edited:
         raise OptionError("the planes belong to the decoder: paste into frame.copy()")
-    order = sorted(range(len(faces)), key=lambda i: np.asarray(faces[i].crop_from_frame).ravel().tolist())
+    order = paste_order([face.crop_from_frame for face in faces])
     patches = [_patches(frame, faces[i]) for i in order]
     for one, other in combinations(patches, 2):
         for mine, theirs in zip(one, other, strict=False):
@@ -110,6 +110,16 @@ def paste(frame: Frame, faces: Sequence[Paste]) -> list[Rectangle]:
             _write(frame, patch)
         rectangles[i] = _rectangle(frame, written)
     return rectangles
+
+
+def paste_order(matrices: Sequence[Matrix]) -> list[int]:
+    """The indices of faces in the order in which equal weights prefer them: by their matrices."""
+    return sorted(range(len(matrices)), key=lambda i: np.asarray(matrices[i]).ravel().tolist())
+
+
+def covered(mask: Pixels) -> tuple[range, range]:
+    """The columns and the rows that hold all of a mask that is not 0."""
+    return _span(mask.max(axis=0)), _span(mask.max(axis=1))
 
 
 def match_colour(restored: Pixels, crop: Pixels, mask: Pixels) -> Pixels:
@@ -153,7 +163,7 @@ def _patches(frame: Frame, face: Paste) -> list[_Patch]:
     all_grids = grids(frame.layout, frame.colour)
     smallest = 0.5 / (2**frame.layout.depth_bits - 1)  # less cannot change a sample
     maps = [compose(face.crop_from_frame, grid.frame_from_plane) for grid in all_grids]
-    spans = _span(face.mask.max(axis=0)), _span(face.mask.max(axis=1))
+    spans = covered(face.mask)
     if not all(spans):
         return []
     margin = max(max(reach(crop_from_plane)) for crop_from_plane in maps)
@@ -165,11 +175,7 @@ def _patches(frame: Frame, face: Paste) -> list[_Patch]:
     source = _array(cv2.merge([*levels, cover]))  # of four channels, which OpenCV warps faster than two
     patches = []
     for grid, crop_from_plane in zip(all_grids, maps, strict=True):
-        x, y = reach(crop_from_plane)
-        touched = (spans[0].start - x, spans[1].start - y, spans[0].stop - 1 + x, spans[1].stop - 1 + y)
-        left, top, right, bottom = bounds(invert(crop_from_plane), touched)
-        height, width = frame.planes[grid.planes][0].shape
-        window = _within(top, bottom, height), _within(left, right, width)
+        window = reached(crop_from_plane, *spans, frame.planes[grid.planes][0].shape)
         source_from_window = compose(
             crop_from_plane, np.array([(1, 0, window[1].start), (0, 1, window[0].start)])
         )
@@ -255,12 +261,6 @@ def _span(largest: NDArray[Any]) -> range:
     """From the first to the last that is not 0."""
     nonzero = np.flatnonzero(largest)
     return range(nonzero[0], nonzero[-1] + 1) if nonzero.size else range(0)
-
-
-def _within(low: float, high: float, length: int) -> slice:
-    """The whole numbers from low to high that are indices."""
-    start = min(max(math.ceil(low), 0), length)
-    return slice(start, max(start, min(math.floor(high) + 1, length)))
 
 
 def _shrunk(pixels: Pixels, size_px: int) -> Pixels:

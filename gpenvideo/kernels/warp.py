@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from gpenvideo.affine import invert
 from gpenvideo.frame import Colour, Layout, Samples
 
 __all__ = [
@@ -27,8 +28,10 @@ __all__ = [
     "grids",
     "patch",
     "reach",
+    "reached",
     "reduction",
     "resample",
+    "taps",
 ]
 
 Pixels = NDArray[np.float32]
@@ -85,8 +88,7 @@ def resample(
         source = cv2.resize(source, coarse, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
         matrix[:, 2] -= ((fx - 1) / 2, (fy - 1) / 2)
         matrix /= np.array([(fx,), (fy,)])
-    scale_x, scale_y = _scales(source_from_target)
-    kernel_x, kernel_y = _kernel(scale_x, fx), _kernel(scale_y, fy)
+    kernel_x, kernel_y = taps(source_from_target)
     if kernel_x.size > 1 or kernel_y.size > 1:
         source = cv2.sepFilter2D(source, -1, kernel_x, kernel_y, borderType=border)  # type: ignore[assignment]
     if source.ndim == 3 and source.shape[2] == 2:
@@ -110,11 +112,28 @@ def reduction(source_from_target: NDArray[np.float64]) -> tuple[int, int]:
     return max(1, math.ceil(x / 3.5)), max(1, math.ceil(y / 3.5))
 
 
+def taps(source_from_target: NDArray[np.float64]) -> tuple[Pixels, Pixels]:
+    """By what `resample` smooths along x and y after it reduced: five weights, or one where it does not."""
+    scales, reduced = _scales(source_from_target), reduction(source_from_target)
+    x, y = (_kernel(scale, f) for scale, f in zip(scales, reduced, strict=True))
+    return x, y
+
+
 def reach(source_from_target: NDArray[np.float64]) -> tuple[int, int]:
     """How far to either side of its place `resample` reads for a target pixel, source px along x and y."""
     scales, (x, y) = _scales(source_from_target), reduction(source_from_target)
     smoothing = [2 if scale > 1 else 0 for scale in scales]
     return (smoothing[0] + 2) * x - 1, (smoothing[1] + 2) * y - 1
+
+
+def reached(
+    source_from_target: NDArray[np.float64], columns: range, rows: range, shape: tuple[int, int]
+) -> tuple[slice, slice]:
+    """The rows and columns of a target, (height, width), that hold all who read some of the source."""
+    x, y = reach(source_from_target)
+    touched = (columns.start - x, rows.start - y, columns.stop - 1 + x, rows.stop - 1 + y)
+    left, top, right, bottom = bounds(invert(source_from_target), touched)
+    return _within(top, bottom, shape[0]), _within(left, right, shape[1])
 
 
 def patch(
@@ -166,6 +185,12 @@ def _kernel(scale: float, reduced: int) -> Pixels:
         return np.ones(1, dtype=np.float32)
     once = np.array((variance / 4, 1 - variance / 2, variance / 4))
     return np.convolve(once, once).astype(np.float32)
+
+
+def _within(low: float, high: float, length: int) -> slice:
+    """The whole numbers from low to high that are indices."""
+    start = min(max(math.ceil(low), 0), length)
+    return slice(start, max(start, min(math.floor(high) + 1, length)))
 
 
 def _multiples(low: float, high: float, unit: int) -> range:
