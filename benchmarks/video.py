@@ -43,7 +43,7 @@ from gpenvideo.video.reader import VideoReader
 from gpenvideo.video.writer import VideoWriter
 
 PRESET, RATE_HZ, NOISE_LEVELS = "veryfast", 25, 2.0
-OWN = ("shots", "detect", "crop", "paste")
+OWN = ("shots", "detect", "track", "identity", "crop", "steady", "paste")
 PUBLISHED = Path(__file__).parents[1].parent / "shared/data/weights/retinaface_mobilenet0.25_Final.pth"
 
 
@@ -205,7 +205,7 @@ def profiles(name: str, case: str, reports: list[Report]) -> list[dict[str, Any]
 
     per_frame = [{k: s / r.written for k, s in {**r.stages_s, **r.waits_s}.items()} for r in reports]
     own = ms([sum(p.get(stage, 0.0) for stage in OWN) for p in per_frame])
-    columns = ("decode", "shots", "detect", "crop", "network", "paste", "encode")
+    columns = ("decode", *OWN[:-1], "network", "paste", "encode")
     waits = ("decode full", "decode empty", "restore full", "restore empty")
     stages = {f"{c} ms": ms([p.get(c, 0.0) for p in per_frame]) for c in (*columns, *waits)}
     return [{"clip": name, "profile": case, "own ms": own, **stages}]
