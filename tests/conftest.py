@@ -35,6 +35,12 @@ def cxx() -> str:
     return _tool(os.environ.get("CXX", "g++"), "g++")
 
 
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of Debian's Chromium; treated as `ffprobe` is."""
+    return _tool("chromium", "chromium")
+
+
 def _tool(name: str, package: str) -> str:
     found = shutil.which(name)
     if found is None:
