@@ -41,6 +41,7 @@ Analysing = Callable[[Iterable[Any]], Iterator[Any]]
 Crop = NDArray[np.float32]
 
 SIGHT_EVERY_S = 1.0
+COMES_IN_S, NEAR_EDGE = 1.0, 0.2  # a new face that near the left or right, in widths of it, is seen in part
 SIGHTINGS_A_TRACK = 4
 GUARD_EVERY_S = 2.0
 
@@ -86,7 +87,8 @@ class Identity:
     def told_apart(self, analysis: Analysing) -> Analysing:
         """An analysis whose tracks say which person they are.
 
-        A track is told where it is first seen clearly: not turned away, not tiny, no other face in front.
+        A track is told where it is first seen clearly: not turned away, not tiny, no other face in front, and
+        not in its first second at the left or right edge, where people come in.
         From then on it says so; before, its person is 0. It is looked at four times, a second apart.
         """
         return lambda items: map(self._told, analysis(items))
@@ -123,7 +125,7 @@ class Identity:
             for track in item.tracks:
                 looks, last = self._looks.get(track.id, (0, None))
                 wanted = last != second and (looks < SIGHTINGS_A_TRACK or not self.people.of(track.id))
-                if wanted and _is_clear(track, item.tracks):
+                if wanted and _is_clear(track, item.tracks, self._info.upright_size[0]):
                     self._looks[track.id] = (looks + 1, second)
                     sightings[track.id] = self._seen(item.frame, track.face, self._info.upright_from_coded)
             self.people.meet(sightings, {track.id for track in item.tracks})
@@ -211,12 +213,15 @@ def _slot(time_s: float, every_s: float) -> int:
     return math.floor(time_s / every_s + 1e-6)
 
 
-def _is_clear(track: FaceTrack, tracks: Sequence[FaceTrack]) -> bool:
-    """Whether a face is found, large, turned to the camera, and clear of the others."""
+def _is_clear(track: FaceTrack, tracks: Sequence[FaceTrack], width_px: int) -> bool:
+    """Whether a face is found, large, turned to the camera, clear of the others and not just coming in."""
     face = track.face
     if track.missed_s != 0 or face.width_px < LARGE_PX or abs(yaw_deg(face.landmarks)) > FRONTAL_DEG:
         return False
     left, top, right, bottom = face.box
+    to_edge_px = min(left, width_px - 1 - right)
+    if track.age_s < COMES_IN_S and to_edge_px < NEAR_EDGE * face.width_px:
+        return False
     for other in tracks:
         x, y = other.face.landmarks.T
         if other is not track and ((x > left) & (x < right) & (y > top) & (y < bottom)).any():
