@@ -24,6 +24,7 @@ from gpenvideo.gpen.fused import FusedGPEN, has_kernels
 from gpenvideo.gpen.generator import for_inference
 from gpenvideo.gpen.graphs import Graphs
 from gpenvideo.gpen.memory import keep_freed_memory
+from gpenvideo.gpen.onednn import OneDnnGPEN, has_post_operations
 
 __all__ = [
     "DTYPES",
@@ -31,6 +32,7 @@ __all__ = [
     "Restorer",
     "automatic_dtype",
     "buckets",
+    "default_file",
     "find_device",
     "is_suspect",
     "load",
@@ -63,11 +65,13 @@ class Restorer(Protocol):
 class GPENRestorer:
     """A GPEN network ready to run.
 
-    Batches are padded to a few fixed sizes, so that a compiled network meets no new shapes. Reduced precision
-    is checked against float32 on one picture at the start, and given up with a warning when it fails; a
-    batch whose output is flat, saturated or not finite is done again in float32. A batch that the device's
-    memory does not hold is halved, with a warning, and nothing is left out. On CUDA each size is recorded as
-    a graph (`gpen.graphs`) at its first use, of the fused network (`gpen.fused`) where Triton is installed.
+    On CUDA batches are padded to a few fixed sizes, so that a compiled network meets no new shapes; each size
+    is recorded as a graph (`gpen.graphs`) at its first use, of the fused network (`gpen.fused`) where Triton
+    is installed. A CPU takes faces one by one: more at once gain nothing there, and what becomes of a face
+    does not depend on its company; the network runs through oneDNN's fused operations (`gpen.onednn`) where
+    they are. Reduced precision is checked against float32 on one picture at the start, and given up with a
+    warning when it fails; a face that comes out flat, saturated or not finite is done again in float32. A
+    batch that the device's memory does not hold is halved, with a warning, and nothing is left out.
 
     Args:
         model: a loaded network; it is copied, not changed.
@@ -106,7 +110,8 @@ class GPENRestorer:
             self._network = self._fast(torch.float32)
         self._run: Callable[[Tensor], Tensor] = self._network
         if compile:
-            self._run = _compiled(self._network, self.device)
+            on_cpu = self.device.type == "cpu"
+            self._run = _compiled(self._plain(self.dtype) if on_cpu else self._network, self.device)
         self._graphs = self._recorder()
 
     @property
@@ -181,7 +186,7 @@ class GPENRestorer:
 
         The largest comes first: the smaller ones then fit into its memory.
         """
-        sizes = buckets(self.max_batch)[::-1]
+        sizes = self._sizes[::-1]
         picture = _test_picture(self.size_px)
         for index, size in enumerate(sizes):
             self(picture.expand(size, -1, -1, -1))
@@ -191,9 +196,10 @@ class GPENRestorer:
     def _attempted(self, chunk: Tensor) -> Tensor | None:
         """One run of the network; None where the device's memory does not hold so many."""
         try:
-            y = self._padded(chunk) if self._graphs is None else self._recorded(self._graphs, chunk)
+            y = self._one_by_one(chunk) if self._graphs is None else self._recorded(self._graphs, chunk)
             if self.dtype != torch.float32 and is_suspect(y):
-                y = self._exactly(chunk.to(self.device, torch.float32))
+                pairs = zip(y.split(1), chunk.to(self.device, torch.float32).split(1), strict=True)  # type: ignore[no-untyped-call]
+                y = torch.cat([self._exactly(x) if is_suspect(face) else face for face, x in pairs])
             return y.clamp(-1.0, 1.0)
         except torch.OutOfMemoryError as error:
             if len(chunk) > 1:
@@ -217,14 +223,18 @@ class GPENRestorer:
             torch.cuda.empty_cache()
         self._graphs = self._recorder()
 
+    @property
+    def _sizes(self) -> list[int]:
+        """Of the batches that the network is given."""
+        return [1] if self.device.type == "cpu" else buckets(self.max_batch)
+
     def _bucket_size(self, n: int) -> int:
         return min(size for size in buckets(self.max_batch) if size >= n)
 
-    def _padded(self, chunk: Tensor) -> Tensor:
-        x, n = chunk.to(self.device, torch.float32), len(chunk)
-        size = self._bucket_size(n)
-        padded = x if size == n else torch.cat((x, x[-1:].expand(size - n, -1, -1, -1)))
-        return self._run(padded.contiguous(memory_format=torch.channels_last))[:n]
+    def _one_by_one(self, chunk: Tensor) -> Tensor:
+        x = chunk.to(self.device, torch.float32).contiguous(memory_format=torch.channels_last)
+        done = [self._run(x[index : index + 1]) for index in range(len(x))]
+        return torch.cat(done) if len(done) > 1 else done[0]
 
     def _recorded(self, graphs: Graphs, chunk: Tensor) -> Tensor:
         n = len(chunk)
@@ -251,6 +261,8 @@ class GPENRestorer:
         return for_inference(self._source, dtype).to(self.device)
 
     def _fast(self, dtype: torch.dtype) -> nn.Module:
+        if self.device.type == "cpu" and has_post_operations(dtype):
+            return OneDnnGPEN(self._plain(torch.float32), dtype)
         plain = self._plain(dtype)
         return plain if self.device.type == "cpu" or not has_kernels() else FusedGPEN(plain)
 
@@ -290,7 +302,7 @@ def load(
 
     Raises FileError, CheckpointError, DeviceError, OptionError: see `checkpoint.load` and `GPENRestorer`.
     """
-    file = weights.find(path) if path is not None else _default()
+    file = weights.find(path) if path is not None else default_file()
     model = checkpoint.load(file)
     if template is None and model.config.layout == "gpen":
         entries = [entry for entry in weights.read_manifest().values() if entry.file == file.name]
@@ -303,7 +315,8 @@ def load(
     return GPENRestorer(model, device=device, dtype=dtype, compile=compile, max_batch=max_batch)
 
 
-def _default() -> Path:
+def default_file() -> Path:
+    """The weights that None means. FileMissing: this version ships none."""
     for entry in weights.read_manifest().values():
         if entry.shipped and entry.kind == "restorer":
             return weights.find(entry.name)

@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from gpenvideo.gpen import GPEN, GPENConfig
 from gpenvideo.gpen.fused import FusedGPEN, has_kernels
 from gpenvideo.gpen.generator import for_inference
+from gpenvideo.gpen.onednn import OneDnnGPEN, has_post_operations
 
 CASES = Path(__file__).with_name("triton_cases.py")
 CONFIGS = [
@@ -47,6 +48,27 @@ def test_the_fused_network_is_the_same_network(config: GPENConfig) -> None:
     torch.testing.assert_close(fused(x), expected, rtol=0, atol=2e-5)
     traced = torch.compile(fused, fullgraph=True, backend="eager")
     torch.testing.assert_close(traced(x), expected, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=NAMES)
+def test_the_network_of_one_dnn_is_the_same_network(config: GPENConfig) -> None:
+    if not has_post_operations(torch.float32):
+        pytest.skip("torch has no oneDNN on this processor")
+    model = network(config)
+    x = torch.rand(3, 3, config.input_size_px, config.input_size_px) * 2 - 1
+    folded = OneDnnGPEN(for_inference(model), torch.float32)
+    torch.testing.assert_close(folded(x), model(x), rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=NAMES)
+def test_bfloat16_with_styles_in_the_weights_is_as_near_as_without(config: GPENConfig) -> None:
+    if not has_post_operations(torch.bfloat16):
+        pytest.skip("this processor has no bfloat16")
+    model = network(config)
+    x = torch.rand(2, 3, config.input_size_px, config.input_size_px) * 2 - 1
+    exact, apart = model(x), for_inference(model, torch.bfloat16)(x)
+    folded = OneDnnGPEN(for_inference(model), torch.bfloat16)(x)
+    assert 0 < (folded - exact).square().mean() <= 2 * (apart - exact).square().mean()
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=NAMES)

@@ -207,7 +207,18 @@ def test_integer_faces_are_refused(model: GPEN) -> None:
 def test_warm_up_reports_every_batch_size(model: GPEN) -> None:
     seen: list[tuple[int, int]] = []
     GPENRestorer(model, device="cpu", dtype="fp32", max_batch=4).warm_up(lambda i, n: seen.append((i, n)))
-    assert seen == [(1, 3), (2, 3), (3, 3)]
+    assert seen == [(1, 1)]  # a CPU takes faces one by one
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_a_face_does_not_depend_on_its_company(model: GPEN, dtype: str) -> None:
+    restorer = GPENRestorer(model, device="cpu", dtype=dtype, max_batch=4)
+    faces = torch.rand(5, 3, restorer.size_px, restorer.size_px) * 2 - 1
+    faces[3] = torch.nan  # is done again in single precision, alone
+    together = restorer(faces)
+    for index in (0, 1, 2, 4):
+        assert torch.equal(restorer(faces[index : index + 1])[0], together[index])
+    assert torch.equal(restorer(faces[1:3]), together[1:3])
     assert buckets(8) == [1, 2, 4, 8]
 
 
