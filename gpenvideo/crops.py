@@ -2,20 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from gpenvideo.face import FaceTrack
 from gpenvideo.faces.mask import rounded
+from gpenvideo.frame import Frame
 from gpenvideo.kernels.paste import Paste, match_colour
 from gpenvideo.restorer import Restorer
 
-__all__ = ["Crop", "paste_of", "through", "through_each"]
+__all__ = ["Aligned", "Crop", "Shown", "Strength", "enlarged", "paste_of", "through", "through_each"]
 
 Crop = NDArray[np.float32]
 Matrix = NDArray[np.float64]
+
+Strength = Callable[[FaceTrack, Callable[[], tuple[Crop, Crop]], Matrix], float]
+"""How much of a restored face is shown, in [0, 1]: of a track, what gives its crop and what was made of it,
+and the template of the crop."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Aligned:
+    """A face that is to be restored."""
+
+    track: FaceTrack
+    restorer: Restorer
+    crop_from_frame: Matrix
+    """(2, 3), to the `size_px` of the restorer."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shown:
+    """A frame, and those of its faces that are to be restored."""
+
+    frame: Frame
+    faces: Sequence[Aligned]
+    time_s: Fraction
+    """In the source."""
+
+    starts_shot: bool
 
 
 def through(restorer: Restorer, crops: Sequence[Crop]) -> list[Crop]:
@@ -47,8 +77,14 @@ def paste_of(
         template_px: (5, 2), where `original` has the landmarks.
         strength: in [0, 1].
     """
-    enlarged = len(restored) / len(original)
-    mask = rounded(len(restored), template_px * enlarged)
-    matrix = crop_from_frame * enlarged
-    matrix[:, 2] += (enlarged - 1) / 2  # pixel centres lie on whole numbers
+    scale = len(restored) / len(original)
+    mask = rounded(len(restored), template_px * scale)
+    matrix = enlarged(crop_from_frame, scale)
     return Paste(match_colour(restored, original, mask), mask, matrix, strength)
+
+
+def enlarged(crop_from_frame: Matrix, scale: float) -> Matrix:
+    """The matrix to a crop of `scale` times the size: pixel centres lie on whole numbers."""
+    matrix = crop_from_frame * scale
+    matrix[:, 2] += (scale - 1) / 2
+    return matrix

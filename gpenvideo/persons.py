@@ -174,20 +174,20 @@ class Guard:
         self._embedder, self._shift_s = embedder, shift_s
         self._factors: dict[int, tuple[int, float, float]] = {}  # by track: the slot, the factors around it
 
-    def __call__(self, track: FaceTrack, original: Crop, restored: Crop, template_px: Matrix) -> float:
+    def __call__(self, track: FaceTrack, pair: Callable[[], tuple[Crop, Crop]], template_px: Matrix) -> float:
         """The factor of the strength, in [0, 1].
 
         Args:
             track: of the frame; frames come in the order of the stream.
-            original: (S, S, 3) float32 RGB in [-1, 1].
-            restored: (S', S', 3), what was made of it.
-            template_px: (5, 2), where `original` has the landmarks.
+            pair: is called when the face is compared, and gives its crop, (S, S, 3) float32 RGB in [-1, 1],
+                and what was made of it, (S', S', 3).
+            template_px: (5, 2), where the crop has the landmarks.
         """
         time_s = track.time_s + self._shift_s
         slot = _slot(time_s, GUARD_EVERY_S)
         known, _, after = self._factors.get(track.id, (slot - 2, 1.0, 1.0))
         if known != slot:
-            factor = guarded_strength(self.likeness(original, restored, template_px))
+            factor = guarded_strength(self.likeness(*pair(), template_px))
             self._factors[track.id] = (slot, after if known == slot - 1 else factor, factor)
         _, before, after = self._factors[track.id]
         share = min(1.0, max(0.0, time_s / GUARD_EVERY_S - slot))

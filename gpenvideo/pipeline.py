@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -10,15 +11,15 @@ from typing import Any, TypeVar
 
 from gpenvideo.affine import Matrix, compose
 from gpenvideo.analysis import Analysed
-from gpenvideo.crops import Crop, paste_of, through_each
+from gpenvideo.crops import Aligned, Crop, Shown
+from gpenvideo.device import DeviceFaces, common_device, disagreement
 from gpenvideo.errors import FaceError, OptionError
 from gpenvideo.face import Face, FaceTrack
 from gpenvideo.faces.alignment import crop_from_frame
 from gpenvideo.faces.gates import gate
 from gpenvideo.faces.tracker import select
 from gpenvideo.frame import Frame, Rectangle, StreamInfo
-from gpenvideo.kernels.crop import crop
-from gpenvideo.kernels.paste import paste
+from gpenvideo.host import HostFaces
 from gpenvideo.persons import Guard
 from gpenvideo.restorer import Restorer
 from gpenvideo.stages import Stages
@@ -132,8 +133,10 @@ class VideoRestorer:
         self._upright_from_coded = info.upright_from_coded
         self._most_px = MOST_PICTURES * max(info.upright_size)
         self._shift_s = shift_s
-        self._steady = Steady()
+        steady = Steady() if self.options.temporal else None
+        self._faces = _faces_of([restorer, *self._others.values()], self.stages, steady)
         self._period: int | None = None
+        self._batched: int | None = None  # the period of the last frame
         self._previous: set[int] = set()  # the tracks restored in the frame before; none as a period begins
 
     @property
@@ -149,6 +152,9 @@ class VideoRestorer:
             if not isinstance(item, Analysed):
                 batch.append(item)
             else:
+                if self._begins_anew(item):  # so that batches are the same wherever a run began
+                    yield from self._restored(batch)
+                    batch, faces, frames = [], 0, 0
                 chosen = self._chosen(item)
                 batch.append(_Chosen(item, chosen))
                 faces, frames = faces + len(chosen), frames + 1
@@ -157,14 +163,20 @@ class VideoRestorer:
                 batch, faces, frames = [], 0, 0
         yield from self._restored(batch)
 
+    def _begins_anew(self, analysed: Analysed) -> bool:
+        """Whether a shot or a period begins."""
+        before, self._batched = self._batched, math.floor(self._time_s(analysed.frame) / PERIOD_S)
+        return analysed.starts_shot or before != self._batched
+
+    def _time_s(self, frame: Frame) -> Fraction:
+        return frame.pts * frame.time_base + self._shift_s
+
     def _chosen(self, analysed: Analysed) -> list[FaceTrack]:
         options = self.options
         if options.strength == 0:
             return []
-        time_s = analysed.frame.pts * analysed.frame.time_base + self._shift_s
-        period = math.floor(
-            (time_s + WARM_UP_S) / PERIOD_S
-        )  # a run that begins with its warm-up goes on alike
+        # a run that begins with its warm-up goes on alike
+        period = math.floor((self._time_s(analysed.frame) + WARM_UP_S) / PERIOD_S)
         if analysed.starts_shot or period != self._period:
             self._period, self._previous = period, set()
         chosen = select(
@@ -189,55 +201,44 @@ class VideoRestorer:
 
     def _restored(self, batch: list[Any]) -> Iterator[Any]:
         """Restore the faces of some frames, all in one call of each network."""
-        chosen = [track for entry in batch if isinstance(entry, _Chosen) for track in entry.tracks]
-        restorers = [self._others.get(track.id, self._restorer) for track in chosen]
-        templates = [restorer.template for restorer in restorers]
-        matrices = [
-            compose(crop_from_frame(track.face.landmarks, template), self._upright_from_coded)
-            for track, template in zip(chosen, templates, strict=True)
-        ]
-        crops = self._crops(batch, restorers, matrices)
-        with self.stages("network"):
-            faces = iter(zip(through_each(restorers, crops), crops, matrices, templates, strict=True))
+        shown = [self._shown(entry) for entry in batch if isinstance(entry, _Chosen)]
+        done = iter(self._faces(shown, self._strength))
         for entry in batch:
             if not isinstance(entry, _Chosen):
                 yield entry
                 continue
-            analysed, tracks = entry.analysed, entry.tracks
-            frame, masks = analysed.frame, []
-            if tracks:
-                made = [next(faces) for _ in tracks]
-                strengths = [self._strength(track, *face) for track, face in zip(tracks, made, strict=True)]
-                with self.stages("paste"):
-                    frame = frame.copy()
-                    masks = paste(frame, [paste_of(*f, s) for f, s in zip(made, strengths, strict=True)])
-            yield Restored(frame, analysed.frame, tracks, masks, analysed.starts_shot)
+            analysed, (frame, masks) = entry.analysed, next(done)
+            yield Restored(frame, analysed.frame, entry.tracks, masks, analysed.starts_shot)
 
-    def _crops(
-        self, batch: Sequence[Any], restorers: Sequence[Restorer], matrices: Sequence[Matrix]
-    ) -> list[Crop]:
-        """The aligned faces of some frames, steady."""
-        crops: list[Crop] = []
-        for analysed, tracks in ((e.analysed, e.tracks) for e in batch if isinstance(e, _Chosen)):
-            frame = analysed.frame
-            if analysed.starts_shot:
-                self._steady.cut()
-            for track in tracks:
-                with self.stages("crop"):
-                    pixels = crop(frame, matrices[len(crops)], restorers[len(crops)].size_px)
-                if self.options.temporal:
-                    with self.stages("steady"):
-                        pixels = self._steady(track.id, frame.pts * frame.time_base + self._shift_s, pixels)
-                crops.append(pixels)
-        return crops
+    def _shown(self, chosen: _Chosen) -> Shown:
+        faces, frame = [], chosen.analysed.frame
+        for track in chosen.tracks:
+            restorer = self._others.get(track.id, self._restorer)
+            crop_from_upright = crop_from_frame(track.face.landmarks, restorer.template)
+            faces.append(Aligned(track, restorer, compose(crop_from_upright, self._upright_from_coded)))
+        return Shown(frame, faces, self._time_s(frame), chosen.analysed.starts_shot)
 
-    def _strength(
-        self, track: FaceTrack, restored: Crop, original: Crop, _: Matrix, template: Matrix
-    ) -> float:
+    def _strength(self, track: FaceTrack, pair: Callable[[], tuple[Crop, Crop]], template: Matrix) -> float:
         strength = self.options.strength * track.opacity
         if self.options.gates:
             strength *= gate(track.face)
         if self._guard:
             with self.stages("identity"):
-                strength *= self._guard(track, original, restored, template)
+                strength *= self._guard(track, pair, template)
         return strength
+
+
+def _faces_of(
+    restorers: Sequence[Restorer], stages: Stages, steady: Steady | None
+) -> HostFaces | DeviceFaces:
+    """What restores faces: on the GPU of all restorers where its kernels pass a check, else on the host."""
+    device = common_device(restorers)
+    if device is None:
+        return HostFaces(stages, steady)
+    problem = disagreement(device)
+    if problem is None:
+        return DeviceFaces(device, stages, steady)
+    warnings.warn(
+        f"faces are cut out and pasted by the CPU, which is slower: {problem}", RuntimeWarning, stacklevel=3
+    )
+    return HostFaces(stages, steady)

@@ -51,6 +51,14 @@ def _tool(name: str, package: str) -> str:
     return found
 
 
+@pytest.fixture(scope="session")
+def machine(cxx: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The CUDA kernels, as C++ on this processor."""
+    from machine import Machine
+
+    return Machine(cxx, tmp_path_factory.mktemp("kernels"))
+
+
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """One thread for torch: tiny networks are slower with more, many times so on a machine that is busy."""

@@ -6,11 +6,9 @@ one level, and that in one sample of a hundred, where float32 falls to either si
 
 from __future__ import annotations
 
-import ctypes
 import importlib.util
 import math
 import os
-import subprocess
 from collections.abc import Sequence
 from fractions import Fraction
 from itertools import permutations
@@ -23,6 +21,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from machine import Machine
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -31,7 +30,7 @@ from gpenvideo.faces.alignment import template
 from gpenvideo.faces.mask import rounded
 from gpenvideo.frame import CENTRED, LEFT, Colour, Frame, Layout
 from gpenvideo.kernels.crop import crop
-from gpenvideo.kernels.cuda import OPTIONS, Launch, Size, crop_batch, paste_batch, rectangles, source
+from gpenvideo.kernels.cuda import OPTIONS, Launch, crop_batch, paste_batch, rectangles, source
 from gpenvideo.kernels.device import DeviceMask, DevicePaste, DevicePlanes
 from gpenvideo.kernels.paste import Paste, match_colour, paste
 from gpenvideo.kernels.records import RECORDS
@@ -64,38 +63,6 @@ def test_the_sources_compile_for(target: int) -> None:
     assert not log.strip(b"\0 \n"), log.decode()  # no warning either
     _, size = nvrtc.nvrtcGetCUBINSize(program)
     assert size > 0
-
-
-class Machine:
-    """The kernels on this processor: their sources as C++."""
-
-    def __init__(self, library: Path) -> None:
-        self._library = ctypes.CDLL(str(library))
-        self._library.size_of.restype = ctypes.c_longlong
-
-    def __call__(self, kernel: str, blocks: Size, threads: Size, tensors: Sequence[Tensor]) -> None:
-        addresses = (ctypes.c_void_p * len(tensors))(*(tensor.data_ptr() for tensor in tensors))
-        self._library.launch(
-            kernel.encode(), (ctypes.c_uint * 3)(*blocks), (ctypes.c_uint * 3)(*threads), addresses
-        )
-
-    def size_of(self, record: str) -> int:
-        return int(self._library.size_of(record.encode()))
-
-
-@pytest.fixture(scope="module")
-def machine(cxx: str, tmp_path_factory: pytest.TempPathFactory) -> Machine:
-    folder = tmp_path_factory.mktemp("kernels")
-    program, library = folder / "all.cpp", folder / "kernels.so"
-    program.write_text(
-        (HERE / "host.h").read_text() + "\n" + source() + "\n" + (HERE / "kernels.cpp").read_text()
-    )
-    command = [cxx, "-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
-    run = subprocess.run(
-        [*command, "-shared", "-fPIC", "-o", str(library), str(program)], capture_output=True, text=True
-    )
-    assert run.returncode == 0, run.stderr
-    return Machine(library)
 
 
 @pytest.fixture(scope="module")

@@ -414,7 +414,11 @@ def guarded(guard: Guard, times_s: Iterable[float], changes_s: float) -> list[fl
     same = Same(64)
     pixels = cv2.resize(portrait(512)[30:200, 140:310], (64, 64)).astype(np.float32) / 127.5 - 1
     return [
-        guard(track(3, facing(), time_s=t), pixels, -pixels if t >= changes_s else pixels, same.template)
+        guard(
+            track(3, facing(), time_s=t),
+            lambda t=t: (pixels, -pixels if t >= changes_s else pixels),  # type: ignore[misc]
+            same.template,
+        )
         for t in times_s
     ]
 
