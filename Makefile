@@ -18,10 +18,13 @@ check: $(READY)  ## style and types
 	$(BIN)/mypy
 
 bench: $(READY)  ## speed, with quality and memory beside it; rewrites benchmarks/results
+	$(BIN)/python -m benchmarks.kernels
 	$(BIN)/python -m benchmarks.model
+	$(BIN)/python -m benchmarks.pipeline
 	$(BIN)/python -m benchmarks.train
 	$(BIN)/python -m benchmarks.temporal
 	$(BIN)/python -m benchmarks.video
+	$(BIN)/python -m benchmarks.waterfall
 
 soak: $(READY)  ## the tests that take minutes
 	$(BIN)/pytest -q -m soak

@@ -100,7 +100,8 @@ class GPENRestorer:
         self.device = find_device(device)
         self.dtype = _dtype(dtype, self.device)
         self.max_batch = max_batch
-        self._source = model
+        self.model = model
+        """As it was given; do not change it."""
         self._exact: GPEN | None = None
         if self.device.type == "cpu":
             keep_freed_memory()
@@ -258,7 +259,7 @@ class GPENRestorer:
         return y
 
     def _plain(self, dtype: torch.dtype) -> GPEN:
-        return for_inference(self._source, dtype).to(self.device)
+        return for_inference(self.model, dtype).to(self.device)
 
     def _fast(self, dtype: torch.dtype) -> nn.Module:
         if self.device.type == "cpu" and has_post_operations(dtype):

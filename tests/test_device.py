@@ -126,7 +126,7 @@ def test_only_a_gpu_is_a_device(restorer: GPENRestorer) -> None:
 
 @pytest.mark.cuda
 def test_on_cuda(restorer: GPENRestorer) -> None:
-    there = GPENRestorer(restorer._source, device="cuda", dtype="fp32", max_batch=2)
+    there = GPENRestorer(restorer.model, device="cuda", dtype="fp32", max_batch=2)
     device = common_device([there])
     assert device is not None
     assert disagreement(device) is None
