@@ -20,6 +20,7 @@ check: $(READY)  ## style and types
 bench: $(READY)  ## speed, with quality and memory beside it; rewrites benchmarks/results
 	$(BIN)/python -m benchmarks.kernels
 	$(BIN)/python -m benchmarks.model
+	$(BIN)/python -m benchmarks.peers
 	$(BIN)/python -m benchmarks.pipeline
 	$(BIN)/python -m benchmarks.train
 	$(BIN)/python -m benchmarks.temporal
