@@ -30,6 +30,7 @@ __all__ = ["RestoreOptions", "Restored", "VideoRestorer"]
 T = TypeVar("T")
 
 LEAST_PX, MOST_PICTURES = 4.0, 4.0  # how wide a face's crop may be: px, and sides of the picture
+ROOM = 1.25  # how much wider than a network's crop a face's may be for that network to do
 FRAMES_A_BATCH = 8  # the most that wait for a batch of faces to fill
 
 
@@ -67,6 +68,10 @@ class RestoreOptions:
 
     reference: tuple[str, ...] = ()
     """Pictures of the persons to be restored, a face each; none is everybody."""
+
+    further_weights: tuple[str, ...] = ()
+    """Paths or names of networks besides that of the run: a face then goes through the smallest one that its
+    crop is not much wider than, the same from one cut or tenth second to the next."""
 
     guard: bool = True
     """Whether a restored face that is not the same person any more is shown less; takes ArcFace's weights."""
@@ -110,6 +115,7 @@ class VideoRestorer:
         options: which faces, and how much.
         stages: where the seconds are counted.
         others: the restorers of the tracks (by id) that have one of their own.
+        further: restorers to choose from besides `restorer`, by the size of a face: see `RestoreOptions`.
         guard: lowers the strength where a restored face is not the same person any more.
         shift_s: what the reader takes off the source's times, exactly.
     """
@@ -123,26 +129,34 @@ class VideoRestorer:
         stages: Stages | None = None,
         *,
         others: Mapping[int, Restorer] | None = None,
+        further: Sequence[Restorer] = (),
         guard: Guard | None = None,
         shift_s: Fraction = Fraction(0),
     ) -> None:
         self.options = options or RestoreOptions()
         self.stages = stages or Stages()
-        self._restorer, self._others = restorer, others or {}
+        self._others = others or {}
+        self._restorers = sorted((restorer, *further), key=lambda restorer: restorer.size_px)
+        self._routes: dict[int, Restorer] = {}  # by track, until a shot or a period begins
         self._analysis, self._guard = analysis, guard
         self._upright_from_coded = info.upright_from_coded
         self._most_px = MOST_PICTURES * max(info.upright_size)
         self._shift_s = shift_s
         steady = Steady() if self.options.temporal else None
-        self._faces = _faces_of([restorer, *self._others.values()], self.stages, steady)
+        self._faces = _faces_of([*self._restorers, *self._others.values()], self.stages, steady)
         self._period: int | None = None
         self._batched: int | None = None  # the period of the last frame
         self._previous: set[int] = set()  # the tracks restored in the frame before; none as a period begins
 
     @property
     def network(self) -> str:
-        """What restores, on which device."""
-        return "; ".join(dict.fromkeys(map(repr, (self._restorer, *self._others.values()))))
+        """What restores, on which device; of several networks also which faces go through which."""
+        names = "; ".join(dict.fromkeys(map(repr, (*self._restorers, *self._others.values()))))
+        limits = [
+            f"{each.size_px} px: crops up to {ROOM * each.size_px:g} px" for each in self._restorers[:-1]
+        ]
+        rule = f" ({', '.join(limits)}, {self._restorers[-1].size_px} px: wider ones)" if limits else ""
+        return names + rule
 
     def __call__(self, items: Iterable[Frame | T]) -> Iterator[Restored | T]:
         """Restore a stream; items that are no frames (packets of other streams) keep their place in it."""
@@ -155,13 +169,28 @@ class VideoRestorer:
                 if self._begins_anew(item):  # so that batches are the same wherever a run began
                     yield from self._restored(batch)
                     batch, faces, frames = [], 0, 0
+                    self._routes.clear()
                 chosen = self._chosen(item)
                 batch.append(_Chosen(item, chosen))
                 faces, frames = faces + len(chosen), frames + 1
-            if not faces or faces >= self._restorer.max_batch or frames >= FRAMES_A_BATCH:
+            if not faces or faces >= self._most or frames >= FRAMES_A_BATCH:
                 yield from self._restored(batch)
                 batch, faces, frames = [], 0, 0
         yield from self._restored(batch)
+
+    @property
+    def _most(self) -> int:
+        """Faces that a batch may have."""
+        return max(restorer.max_batch for restorer in self._restorers)
+
+    def _restorer_of(self, track: FaceTrack) -> Restorer:
+        if track.id in self._others or len(self._restorers) == 1:
+            return self._others.get(track.id, self._restorers[0])
+        if track.id not in self._routes:
+            largest = self._restorers[-1]
+            fitting = (each for each in self._restorers if _side_px(track.face, each) <= ROOM * each.size_px)
+            self._routes[track.id] = next(fitting, largest)
+        return self._routes[track.id]
 
     def _begins_anew(self, analysed: Analysed) -> bool:
         """Whether a shot or a period begins."""
@@ -187,17 +216,16 @@ class VideoRestorer:
             previous=self._previous,
         )
         self._previous = {track.id for track in chosen}
-        return [track for track in chosen if self._is_shown(track.face)]
+        return [track for track in chosen if self._is_shown(track)]
 
-    def _is_shown(self, face: Face) -> bool:
+    def _is_shown(self, track: FaceTrack) -> bool:
         """Whether a face can be aligned, in a crop of some pixels and some pictures, and passes the gates."""
         try:
-            crop_from_upright = crop_from_frame(face.landmarks, self._restorer.template)
-            side_px = self._restorer.size_px / math.hypot(*crop_from_upright[:, 0])
-            fits = LEAST_PX <= side_px <= self._most_px
-            return fits and (not self.options.gates or gate(face) > 0)
+            side_px = _side_px(track.face, self._restorer_of(track))
         except FaceError:
             return False
+        fits = LEAST_PX <= side_px <= self._most_px
+        return fits and (not self.options.gates or gate(track.face) > 0)
 
     def _restored(self, batch: list[Any]) -> Iterator[Any]:
         """Restore the faces of some frames, all in one call of each network."""
@@ -213,7 +241,7 @@ class VideoRestorer:
     def _shown(self, chosen: _Chosen) -> Shown:
         faces, frame = [], chosen.analysed.frame
         for track in chosen.tracks:
-            restorer = self._others.get(track.id, self._restorer)
+            restorer = self._restorer_of(track)
             crop_from_upright = crop_from_frame(track.face.landmarks, restorer.template)
             faces.append(Aligned(track, restorer, compose(crop_from_upright, self._upright_from_coded)))
         return Shown(frame, faces, self._time_s(frame), chosen.analysed.starts_shot)
@@ -226,6 +254,12 @@ class VideoRestorer:
             with self.stages("identity"):
                 strength *= self._guard(track, pair, template)
         return strength
+
+
+def _side_px(face: Face, restorer: Restorer) -> float:
+    """How wide a restorer's crop of a face is, px of the upright picture. FaceError: it cannot be aligned."""
+    crop_from_upright = crop_from_frame(face.landmarks, restorer.template)
+    return restorer.size_px / math.hypot(*crop_from_upright[:, 0])
 
 
 def _faces_of(

@@ -132,7 +132,7 @@ class Mean:
         step_s, self._time_s = max(LEAST_STEP_S, float(time_s - self._time_s)), time_s
         now = as_seen = _shrunk(crop, WORK_PX)
         cells = _shrunk(now, CELLS)
-        if self._mean is None:
+        if self._mean is None or self._mean.shape != now.shape:  # or the network is another one
             self._mean, self._small = now.copy(), cells
             self._seen = np.ones(cells.shape[:2], dtype=np.float32)
             return crop
