@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from gpenvideo.pipeline import RestoreOptions
     from gpenvideo.report import Report
     from gpenvideo.restorer import GPENRestorer, Restorer, load
+    from gpenvideo.segmented.resumable import restore_resumable
     from gpenvideo.still import restore_aligned, restore_image, restore_picture
     from gpenvideo.tracks.document import Track, Tracks
     from gpenvideo.tracks.file import read_tracks, write_tracks
@@ -78,6 +79,7 @@ __all__ = [
     "restore_aligned",
     "restore_image",
     "restore_picture",
+    "restore_resumable",
     "restore_video",
     "write_tracks",
 ]
@@ -91,6 +93,7 @@ _HOMES = {
     "gpenvideo.pipeline": ["RestoreOptions"],
     "gpenvideo.report": ["Report"],
     "gpenvideo.restorer": ["GPENRestorer", "Restorer", "load"],
+    "gpenvideo.segmented.resumable": ["restore_resumable"],
     "gpenvideo.still": ["restore_aligned", "restore_image", "restore_picture"],
     "gpenvideo.tracks.document": ["Track", "Tracks"],
     "gpenvideo.tracks.file": ["read_tracks", "write_tracks"],

@@ -62,7 +62,8 @@ class Analysis:
         detector: finds the faces in (H, W, 3) uint8 RGB pictures.
         info: of the stream; its rotation, mirroring and sample aspect make the picture upright.
         detect_size_px: longest side of the picture the detector sees.
-        detect_every: frames from one search to the next; None is every 0.12 s.
+        detect_every: frames from one search to the next; None goes by time.
+        detect_every_s: seconds from one search to the next, where `detect_every` is None.
         live: give back each frame at once, with what is known by then; for cameras.
         stages: where the seconds are counted.
 
@@ -77,6 +78,7 @@ class Analysis:
         *,
         detect_size_px: int = 640,
         detect_every: int | None = None,
+        detect_every_s: float = SEARCH_EVERY_S,
         live: bool = False,
         stages: Stages | None = None,
     ) -> None:
@@ -84,10 +86,12 @@ class Analysis:
             raise OptionError(f"the detector sees 16 px or more, got {detect_size_px}")
         if detect_every is not None and detect_every < 1:
             raise OptionError(f"faces are searched for every 1 or more frames, got {detect_every}")
+        if not detect_every_s > 0:
+            raise OptionError(f"faces are searched for every so many seconds, got {detect_every_s}")
         self._detector = detector
         self._info = info
         self._size_px = detect_size_px
-        self._every = detect_every
+        self._every, self._every_s = detect_every, detect_every_s
         self._stages = stages or Stages()
         self._live = live
         self._tracker = Tracker(look_ahead=not live)
@@ -97,7 +101,7 @@ class Analysis:
         self._frame_bytes = 0
         self._shot_s = 0.0  # when the shot began
         self._in_shot = 0  # frames of it so far
-        self._slot = -1  # which span of SEARCH_EVERY_S of it was searched last
+        self._slot = -1  # which span between searches was searched last
 
     def __call__(self, items: Iterable[Frame | T]) -> Iterator[Analysed | T]:
         """Analyse a stream: a frame comes out when all that its faces depend on is known.
@@ -148,7 +152,7 @@ class Analysis:
     def _is_due(self, time_s: float) -> bool:
         if self._every is not None:
             return (self._in_shot - 1) % self._every == 0
-        slot = math.floor((time_s - self._shot_s) / SEARCH_EVERY_S + 1e-6)
+        slot = math.floor((time_s - self._shot_s) / self._every_s + 1e-6)
         due, self._slot = slot > self._slot, max(slot, self._slot)
         return due
 

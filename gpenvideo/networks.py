@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from os import PathLike
+from pathlib import Path
 
 import torch
 
@@ -16,6 +17,7 @@ from gpenvideo.restorer import Restorer, automatic_dtype, find_device, load
 
 __all__ = [
     "NetworkOptions",
+    "detector_file",
     "load_detector",
     "load_embedder",
     "load_finder",
@@ -93,20 +95,25 @@ def load_detector(
 
     Raises FileMissing, which says how to get one; FileError, CheckpointError, DeviceError, OptionError.
     """
+    place = find_device(device)
+    chosen = automatic_dtype(place.type) if dtype == "auto" else dtype
+    half = chosen == "bf16" and place.type == "cpu"
+    return RetinaFaceDetector(
+        detector_file(name),
+        device=place,
+        dtype=torch.bfloat16 if half else torch.float32,
+        threshold=threshold,
+    )
+
+
+def detector_file(name: str | PathLike[str] | None = None) -> Path:
+    """The weights of a detector: of a path or a name of the manifest; None is the first on this machine."""
     if name is None:
         entries = [entry for entry in manifest.read_manifest().values() if entry.kind == "detector"]
         entries.sort(key=lambda entry: not entry.shipped)
         here = [entry for entry in entries if manifest.located(entry)]
         name = (here or entries)[0].name
-    place = find_device(device)
-    chosen = automatic_dtype(place.type) if dtype == "auto" else dtype
-    half = chosen == "bf16" and place.type == "cpu"
-    return RetinaFaceDetector(
-        manifest.find(name),
-        device=place,
-        dtype=torch.bfloat16 if half else torch.float32,
-        threshold=threshold,
-    )
+    return manifest.find(name)
 
 
 def load_embedder(device: str = "auto") -> Embedder:

@@ -1,14 +1,17 @@
-"""Places: whether a report can be written where it is to go, and writing it there whole or not at all."""
+"""Places: whether a report can be written where it is to go, writing it whole or not at all, and locks."""
 
 from __future__ import annotations
 
 import os
+import sys
 from os import PathLike
 from pathlib import Path
 
 from gpenvideo.errors import FileError, OptionError, file_error
 
-__all__ = ["beside", "check_place", "write_json"]
+__all__ = ["Lock", "beside", "check_place", "write_json"]
+
+LOCKED_BYTE = 1 << 20  # Windows locks bytes: one far behind what is said
 
 
 def check_place(path: str | PathLike[str], *taken: str | PathLike[str]) -> None:
@@ -44,3 +47,57 @@ def write_json(text: str, path: str | PathLike[str]) -> None:
     except OSError as error:
         part.unlink(missing_ok=True)
         raise file_error(error, path, "write") from error
+
+
+class Lock:
+    """A file that one process holds; it lets go of it when it ends, however it ends.
+
+    Args:
+        path: of the file, which says in it who holds it and stays when nobody does.
+        what: is held, for the message.
+
+    Raises:
+        FileError: another process holds it (it is named), or the file cannot be written.
+    """
+
+    def __init__(self, path: Path, what: str) -> None:
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise file_error(error, path, "write") from error
+        try:
+            if not _taken(self._file):
+                said = os.pread(self._file, 64, 0) if hasattr(os, "pread") else os.read(self._file, 64)
+                who = said.split(b"\n")[0].decode(errors="replace").strip() or "unknown"
+                raise FileError(
+                    f"another run (process {who}) works on {what}: let it end, or stop it", path=path
+                )
+            os.ftruncate(self._file, 0)
+            os.lseek(self._file, 0, os.SEEK_SET)
+            os.write(self._file, b"%d\n" % os.getpid())
+        except BaseException:
+            os.close(self._file)
+            raise
+
+    def release(self) -> None:
+        """Let go; once is enough."""
+        file, self._file = self._file, -1
+        if file >= 0:
+            os.close(file)
+
+
+def _taken(file: int) -> bool:
+    """Whether the lock of an open file was free, and is this process's now."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            os.lseek(file, LOCKED_BYTE, os.SEEK_SET)
+            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

@@ -35,7 +35,15 @@ from gpenvideo.video.reader import VideoReader
 from gpenvideo.video.timing import as_ticks
 from gpenvideo.video.writer import VideoWriter
 
-__all__ = ["Decoding", "Encoding", "Progress", "analyse_video", "preview_video", "restore_video"]
+__all__ = [
+    "Decoding",
+    "Encoding",
+    "Progress",
+    "analyse_video",
+    "preview_video",
+    "queue_depth",
+    "restore_video",
+]
 
 QUEUED_BYTES = 96 << 20  # of frames that wait between two threads
 MOST_QUEUED = 16
@@ -174,7 +182,10 @@ def _video_restorer(
             found = identity.wanted_only(found, options.reference, finder)
         elif options.select.startswith("person:"):
             identity.warn_of_looks()
-        return VideoRestorer(restorer, found, reader.info, options, stages, guard=guard, shift_s=shift_s)
+        further = _further(options, networks)
+        return VideoRestorer(
+            restorer, found, reader.info, options, stages, further=further, guard=guard, shift_s=shift_s
+        )
     restorer = load_restorer(weights, networks)
     wanted = {track.id: track.weights for track in given.tracks.tracks if track.weights and not track.skip}
     alone = replace(networks or NetworkOptions(), template=None)  # which is for `weights`
@@ -185,8 +196,21 @@ def _video_restorer(
         found = identity.told_apart(given)
         found = identity.wanted_only(found, options.reference, load_finder(None, networks))
     return VideoRestorer(
-        restorer, found, reader.info, options, stages, others=others, guard=guard, shift_s=shift_s
+        restorer,
+        found,
+        reader.info,
+        options,
+        stages,
+        others=others,
+        further=_further(options, networks),
+        guard=guard,
+        shift_s=shift_s,
     )
+
+
+def _further(options: RestoreOptions, networks: NetworkOptions | None) -> list[Restorer]:
+    alone = replace(networks or NetworkOptions(), template=None)  # which is for `weights`
+    return [load_restorer(name, alone) for name in options.further_weights]
 
 
 def _shift_s(reader: VideoReader) -> Fraction:
@@ -242,7 +266,7 @@ def _transcode(
     progress: Callable[[Progress], None] | None,
 ) -> None:
     """Run the three threads: decoding, restoring, and this one, which encodes."""
-    stages, info, depth = video.stages, reader.info, _queue_depth(reader.info)
+    stages, info, depth = video.stages, reader.info, queue_depth(reader.info)
     shift = round(reader.shift_s / info.time_base)
     begun = time.perf_counter()
 
@@ -313,7 +337,7 @@ def analyse_video(
                 progress(Progress(frames, total, seconds, faces, stages.slowest, time_s, repr(finder)))
 
         tell(0.0)
-        depth = _queue_depth(reader.info)
+        depth = queue_depth(reader.info)
         with prefetch(stages.each("decode", reader), depth, name="decode") as decoded:
             for item in analysis(decoded):
                 if isinstance(item, Analysed):
@@ -369,7 +393,7 @@ def preview_video(
     return len(restored.tracks)
 
 
-def _queue_depth(info: StreamInfo) -> int:
+def queue_depth(info: StreamInfo) -> int:
     """How many frames may wait between two threads: as many as a fixed amount of memory holds, 2 to 16."""
     frame_bytes = info.width * info.height * info.layout.dtype.itemsize * 2
     return max(2, min(MOST_QUEUED, QUEUED_BYTES // frame_bytes))

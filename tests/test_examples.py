@@ -122,3 +122,14 @@ def test_edit_tracks(tmp_path: Path) -> None:
     (track,) = gpenvideo.read_tracks(document).tracks
     assert track.strength == 0.7
     assert (tmp_path / "tracks.png").exists()
+
+
+def test_restore_webcam(tmp_path: Path) -> None:
+    """With a file in the place of a camera: it ends with it."""
+    source = portrait_clip(tmp_path / "webcam.mkv", frames=30)
+    command = [sys.executable, EXAMPLES / "restore_webcam.py", source, tmp_path / "restored.mkv"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("1 faces, ")
+    frames = int(done.stdout.splitlines()[-1].split()[0])
+    assert len(decoded_planes(tmp_path / "restored.mkv")) == frames > 1

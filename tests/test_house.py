@@ -16,8 +16,8 @@ HEAVY = ("torch", "torchvision", "facexlib", "cupy", "av", "cv2", "ray", "scipy"
 
 ALLOWED = {  # what each part may import of ours; `errors` and `affine` are open to all
     "__init__": {
-        *("errors", "face", "faces", "networks", "picture", "pipeline", "report", "restorer", "still"),
-        *("tracks", "transcode"),
+        *("errors", "face", "faces", "networks", "picture", "pipeline", "report", "restorer"),
+        *("segmented", "still", "tracks", "transcode"),
     },
     "__main__": {"cli"},
     "cli": {

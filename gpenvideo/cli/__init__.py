@@ -10,10 +10,14 @@ from typing import Annotated
 import typer
 
 from gpenvideo.cli.about import demo, info
+from gpenvideo.cli.batch import BatchCommand, batch
+from gpenvideo.cli.bench import bench
 from gpenvideo.cli.console import err, out, show_warning
 from gpenvideo.cli.degrade import degrade
 from gpenvideo.cli.evaluate import app as evaluate_app
 from gpenvideo.cli.interrupts import Interrupted, interruptible, leave
+from gpenvideo.cli.jobs import app as jobs_app
+from gpenvideo.cli.live import live
 from gpenvideo.cli.restore import restore
 from gpenvideo.cli.tracks import tracks
 from gpenvideo.cli.train import train
@@ -32,12 +36,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(restore)
+app.command(cls=BatchCommand)(batch)
 app.command()(tracks)
+app.command()(live)
 app.command()(info)
 app.command()(demo)
+app.command()(bench)
 app.command()(degrade)
 app.command()(train)
 app.command()(train_detector)
+app.add_typer(jobs_app, name="jobs", no_args_is_help=True)
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(weights_app, name="weights", no_args_is_help=True)
 

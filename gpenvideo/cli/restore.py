@@ -66,6 +66,10 @@ Codec = Annotated[
 Crf = Annotated[float | None, typer.Option(help="Quality, the encoder's scale.", rich_help_panel=CODEC)]
 Preset = Annotated[str | None, typer.Option(help="The encoder's preset.", rich_help_panel=CODEC)]
 PixFmt = Annotated[str | None, typer.Option(help="Default: the source's.", rich_help_panel=CODEC)]
+Resumable = Annotated[
+    bool,
+    typer.Option("--resumable", help="Goes on where an earlier run was ended.", rich_help_panel=CODEC),
+]
 Compare = Annotated[
     str | None, typer.Option(help="side or wipe: source and result in one.", rich_help_panel=TOLD)
 ]
@@ -92,7 +96,10 @@ def restore(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Default: beside it, as NAME.restored.EXT.")
     ] = None,
-    weights: Annotated[str | None, typer.Option(help="A checkpoint, or a name of `weights list`.")] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(help="A checkpoint, or a name of `weights list`; several go by the size of the face."),
+    ] = None,
     detector: Annotated[str | None, typer.Option(help="RetinaFace weights: a path or a name.")] = None,
     aligned: Annotated[bool, typer.Option("--aligned", help="The pictures are aligned faces.")] = False,
     strength: Strength = 1.0,
@@ -120,6 +127,7 @@ def restore(
     crf: Crf = None,
     preset: Preset = None,
     pix_fmt: PixFmt = None,
+    resumable: Resumable = False,
     compare: Compare = None,
     preview: Preview = None,
     metrics: Metrics = False,
@@ -130,44 +138,33 @@ def restore(
     """Restore the faces of a video, a picture, a folder of pictures or an image sequence."""
     networks: dict[str, Any] = {"device": device, "dtype": dtype, "template": template, "compile": compile}
     if _is_pictures(source, rate):
-        if tracks_in or tracks_out or reference:
-            raise OptionError("tracks are of videos, and so are references", path=source)
+        if tracks_in or tracks_out or reference or resumable:
+            raise OptionError("tracks are of videos, and so are references and --resumable", path=source)
+        if weights and len(weights) > 1:
+            raise OptionError("pictures are restored by one network: give --weights once", path=source)
         pairs = picture_pairs(source, output or _beside(source))
         restore_pictures(
-            pairs, weights, detector, networks, aligned=aligned, strength=strength, as_json=as_json
+            pairs,
+            weights[0] if weights else None,
+            detector,
+            networks,
+            aligned=aligned,
+            strength=strength,
+            as_json=as_json,
         )
         return
     if aligned:
         raise OptionError("--aligned is for pictures", path=source)
     from gpenvideo.cli import video
 
-    options: dict[str, Any] = {
-        "strength": strength,
-        "select": select,
-        "min_face_px": min_face,
-        "max_faces": max_faces,
-    }
-    options |= {"detect_size_px": detect_size, "detect_every": detect_every}
-    options |= {
-        "gates": gates,
-        "temporal": temporal,
-        "guard": guard,
-        "reference": tuple(map(str, reference or ())),
-    }
-    decoding: dict[str, Any] = {
-        "start": start,
-        "end": end,
-        "video_stream": video_stream,
-        "rate": rate,
-        "strict": strict,
-    }
-    common: dict[str, Any] = {
-        "weights": weights,
-        "detector": detector,
-        "networks": networks,
-        "options": options,
-        "tracks": tracks_in,
-    }
+    options: dict[str, Any] = {"strength": strength, "select": select, "min_face_px": min_face}
+    options |= {"max_faces": max_faces, "detect_size_px": detect_size, "detect_every": detect_every}
+    options |= {"gates": gates, "temporal": temporal, "guard": guard}
+    options |= {"reference": tuple(map(str, reference or ())), "further_weights": tuple(weights or ())[1:]}
+    decoding: dict[str, Any] = {"start": start, "end": end, "rate": rate, "strict": strict}
+    decoding |= {"video_stream": video_stream}
+    common: dict[str, Any] = {"weights": weights[0] if weights else None, "detector": detector}
+    common |= {"networks": networks, "options": options, "tracks": tracks_in}
     if preview is not None:
         video.preview(source, _target(source, output, ".png"), preview, decoding=decoding, **common)
         return
@@ -177,6 +174,7 @@ def restore(
         decoding=decoding,
         encoding={"codec": codec, "crf": crf, "preset": preset, "pixel_format": pix_fmt},
         as_json=as_json,
+        resumable=resumable,
         compare=compare,
         tracks_out=tracks_out,
         metrics=metrics,

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from gpenvideo.errors import OptionError
 from gpenvideo.networks import NetworkOptions
 from gpenvideo.pipeline import RestoreOptions
 from gpenvideo.report import Report
+from gpenvideo.segmented.resumable import restore_resumable
 from gpenvideo.transcode import Decoding, Encoding, analyse_video, preview_video, restore_video
 from gpenvideo.transcode import Progress as Done
 from gpenvideo.video.timing import parse_time
@@ -37,21 +37,25 @@ def restore(
     decoding: Options,
     encoding: Options,
     as_json: bool,
+    resumable: bool = False,
     **others: Any,
 ) -> None:
     """Restore a video with its progress shown, then say what was done."""
+    run: Callable[..., Report] = restore_video
+    if resumable:
+        run, others = restore_resumable, _resumable(others)
     others |= {
         "networks": NetworkOptions(**networks),
         "options": RestoreOptions(**options),
-        "decoding": _decoding(**decoding),
+        "decoding": Decoding.parsed(**decoding),
         "encoding": Encoding(**encoding),
     }
     if as_json:
-        done = restore_video(source, target, progress=_lines(), **others)
+        done = run(source, target, progress=_lines(), **others)
         print_json({"done": True, "output": str(target), **_summary(done), "warnings": done.warnings})
         return
     with _bar("restoring") as show:
-        done = restore_video(source, target, progress=show, **others)
+        done = run(source, target, progress=show, **others)
     for warning in done.warnings:
         show_warning(warning, UserWarning)
     facts = _summary(done)
@@ -61,6 +65,16 @@ def restore(
     )
     if done.metrics:
         say(_steadiness(done.metrics))
+
+
+def _resumable(others: Options) -> Options:
+    """What a run in segments takes. OptionError: something was asked for that it does not give."""
+    taken = ("weights", "detector", "tracks", "report")
+    asked = [name for name, value in others.items() if value and name not in taken]
+    if asked:
+        names = ", ".join("--" + name.replace("_", "-") for name in asked)
+        raise OptionError(f"--resumable does not go with {names}: leave one out")
+    return {name: others[name] for name in taken}
 
 
 def analyse(
@@ -77,7 +91,7 @@ def analyse(
     others |= {
         "networks": NetworkOptions(**networks),
         "options": RestoreOptions(**options),
-        "decoding": _decoding(**decoding),
+        "decoding": Decoding.parsed(**decoding),
     }
     begun = time.monotonic()
     if as_json:
@@ -111,21 +125,10 @@ def preview(
         parse_time(moment),
         networks=NetworkOptions(**networks),
         options=RestoreOptions(**options),
-        decoding=_decoding(**decoding),
+        decoding=Decoding.parsed(**decoding),
         **others,
     )
     say(f"{target}: before and after, {faces} {'face' if faces == 1 else 'faces'}")
-
-
-def _decoding(
-    start: str | None, end: str | None, video_stream: int | None, rate: str | None, strict: bool
-) -> Decoding:
-    try:
-        rate_hz = None if rate is None else Fraction(rate)
-    except (ValueError, ZeroDivisionError):
-        raise OptionError(f"a rate is written 25, 23.976 or 24000/1001, not {rate!r}") from None
-    moments = [None if text is None else parse_time(text) for text in (start, end)]
-    return Decoding(moments[0], moments[1], video_stream, rate_hz, strict)
 
 
 @contextmanager

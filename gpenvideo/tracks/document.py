@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from gpenvideo.errors import OptionError
 from gpenvideo.face import LANDMARKS
+from gpenvideo.tracks.pictures import Seen
 
 __all__ = ["FACE", "Source", "Track", "Tracks"]
 
@@ -158,6 +159,9 @@ class Tracks:
 
     tracks: tuple[Track, ...]
     """By id."""
+
+    pictures: tuple[Seen, ...] = ()
+    """What was decoded, where it was taken down."""
 
     def __post_init__(self) -> None:
         tracks = tuple(sorted(self.tracks, key=lambda track: track.id))

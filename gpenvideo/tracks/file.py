@@ -39,6 +39,7 @@ from numpy.typing import NDArray
 from gpenvideo.errors import OptionError, file_error
 from gpenvideo.place import write_json
 from gpenvideo.tracks.document import FACE, Source, Track, Tracks
+from gpenvideo.tracks.pictures import Seen
 
 __all__ = ["read_tracks", "write_tracks"]
 
@@ -86,7 +87,8 @@ def _lines(tracks: Tracks) -> Iterator[str]:
     yield ",\n".join(json.dumps({**_wishes(track), **_facts(tracks, track)}) for track in tracks.tracks)
     yield '],\n"faces": {'
     yield ",\n".join(_numbers(track) for track in tracks.tracks)
-    yield "}\n}"
+    yield "}" + (f',\n"pictures": {json.dumps(tracks.pictures)}' if tracks.pictures else "")
+    yield "}"
 
 
 def _wishes(track: Track) -> dict[str, Any]:
@@ -148,7 +150,8 @@ def _tracks(document: Any) -> Tracks:
     whole = _object(
         document, "the document",
         {"version": _whole, "source": _source, "analysed": _part, "shots": _shots, "tracks": _list,
-         "faces": _faces},
+         "faces": _faces, "pictures": _pictures},
+        {"pictures": []},
     )  # fmt: skip
     faces = whole["faces"]
     told = [_told(entry, f"tracks[{place}]") for place, entry in enumerate(whole["tracks"])]
@@ -161,7 +164,9 @@ def _tracks(document: Any) -> Tracks:
         wishes = {name: line[name] for name in ("id", "person", "skip", "strength", "weights")}
         tracks.append(Track(faces=faces[line["id"]], **wishes))
     pts = tuple(shot["pts"] for shot in whole["shots"])
-    made = Tracks(whole["source"], **whole["analysed"], shots=pts, tracks=tuple(tracks))
+    made = Tracks(
+        whole["source"], **whole["analysed"], shots=pts, tracks=tuple(tracks), pictures=whole["pictures"]
+    )
     for shot in whole["shots"]:
         _compare("shots", shot, {"time_s": _second(made, shot["pts"])})
     tracks_by_id = {track.id: track for track in made.tracks}
@@ -205,6 +210,14 @@ def _shots(value: Any, where: str) -> list[dict[str, Any]]:
     return [_object(shot, f"{where}[{place}]", checks) for place, shot in enumerate(_list(value, where))]
 
 
+def _pictures(value: Any, where: str) -> tuple[Seen, ...]:
+    found = _list(value, where)
+    for entry in found:
+        if not (isinstance(entry, list) and len(entry) == 3 and all(map(_is_whole, entry))):
+            _wrong(entry, where, "lists of three whole numbers")
+    return tuple(Seen(*entry) for entry in found)
+
+
 def _faces(value: Any, where: str) -> dict[int, NDArray[Any]]:
     """Every track's numbers, by id."""
     if not isinstance(value, dict):
@@ -237,10 +250,13 @@ def _rows(lists: dict[str, list[Any]], where: str) -> NDArray[Any]:
     return rows
 
 
-def _object(value: Any, where: str, checks: Mapping[str, Check]) -> dict[str, Any]:
-    """The checked values of an object that has these keys and no other."""
+def _object(
+    value: Any, where: str, checks: Mapping[str, Check], usual: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The checked values of an object that has these keys and no other; what is `usual` may be left out."""
     if not isinstance(value, dict):
         _wrong(value, where, "an object, {...}")
+    value = {**(usual or {}), **value}
     for name in value:
         if name not in checks:
             near = difflib.get_close_matches(name, checks, 1)

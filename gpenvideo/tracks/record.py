@@ -16,6 +16,7 @@ from gpenvideo.picture import Picture, write_picture
 from gpenvideo.place import check_place
 from gpenvideo.tracks.document import FACE, Source, Track, Tracks
 from gpenvideo.tracks.file import write_tracks
+from gpenvideo.tracks.pictures import Pictures, Seen
 from gpenvideo.tracks.sheet import ContactSheet
 from gpenvideo.video.reader import VideoReader
 from gpenvideo.video.timing import as_ticks
@@ -32,13 +33,18 @@ class Record:
         reader: of the file.
         path: a .json file; the sheet gets the same name with .png. None writes nothing.
         taken: files that may not be written over, beside the one that is read.
+        pictures: whether the pictures are taken down too, by their checksums.
 
     Raises:
         OptionError: a path that would replace another file, or is no .json. FileError: it cannot be written.
     """
 
     def __init__(
-        self, reader: VideoReader, path: str | PathLike[str] | None, *taken: str | PathLike[str]
+        self,
+        reader: VideoReader,
+        path: str | PathLike[str] | None,
+        *taken: str | PathLike[str],
+        pictures: bool = False,
     ) -> None:
         self._path = None if path is None else Path(path)
         self._source, self._reader_path = source_of(reader), reader.path
@@ -47,6 +53,8 @@ class Record:
         self._shots: list[int] = []
         self._persons: dict[int, int] = {}
         self._faces: dict[int, bytearray] = defaultdict(bytearray)  # of FACE: 88 bytes a frame and face
+        self._pictures = Pictures(reader.info.time_base) if pictures else None
+        self._seen: list[Seen | None] = []
         self._sheet = None
         if self._path is not None:
             if self._path.suffix.lower() != ".json":
@@ -71,6 +79,8 @@ class Record:
         self._frames += 1
         if analysed.starts_shot:
             self._shots.append(pts)
+        if self._pictures:
+            self._seen.append(self._pictures.take(pts, analysed.frame, starts_shot=analysed.starts_shot))
         for track in analysed.tracks:
             face = track.face
             row = (pts, face.box, face.landmarks, track.opacity, track.score, track.missed_s)
@@ -91,8 +101,10 @@ class Record:
         tracks = [
             Track(id, self._persons[id], np.frombuffer(faces, FACE)) for id, faces in self._faces.items()
         ]
-        shots = tuple(self._shots)
-        made = Tracks(self._source, self._first, self._last, self._frames, shots, tuple(tracks))
+        if self._pictures:
+            self._seen.append(self._pictures.finish())
+        shots, seen = tuple(self._shots), tuple(filter(None, self._seen))
+        made = Tracks(self._source, self._first, self._last, self._frames, shots, tuple(tracks), seen)
         if self._path and self._sheet:
             write_picture(Picture(self._sheet.draw()), self.sheet_path)
             write_tracks(made, self._path)

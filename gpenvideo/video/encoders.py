@@ -163,6 +163,14 @@ class Setup:
             context.qscale, context.global_quality = True, round(float(options.pop("global_quality")))
         context.options = options
 
+    def tag(self, context: Any, info: StreamInfo, first: Any) -> None:
+        """The colour tags of the first picture as they are, not as they were read, where samples stay."""
+        if self.conversion.colour != info.colour:
+            return
+        context.colorspace = first.colorspace
+        if not info.colour.full_range and first.color_range == 0:
+            context.color_range = 0
+
 
 def setup(
     codec: str,

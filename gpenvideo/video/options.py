@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from os import PathLike
-from typing import Any
+from typing import Any, Self
 
+from gpenvideo.errors import OptionError
 from gpenvideo.video.reader import VideoReader
+from gpenvideo.video.timing import parse_time
 
 __all__ = ["Decoding", "Encoding"]
 
@@ -30,6 +32,23 @@ class Decoding:
 
     strict: bool = False
     """Whether damage in the source is an error; else it is passed over and reported."""
+
+    @classmethod
+    def parsed(
+        cls,
+        start: str | None = None,
+        end: str | None = None,
+        video_stream: int | None = None,
+        rate: str | None = None,
+        strict: bool = False,
+    ) -> Self:
+        """Of moments and a rate as people write them. OptionError: they cannot be read."""
+        try:
+            rate_hz = None if rate is None else Fraction(rate)
+        except (ValueError, ZeroDivisionError):
+            raise OptionError(f"a rate is written 25, 23.976 or 24000/1001, not {rate!r}") from None
+        moments = [None if text is None else parse_time(text) for text in (start, end)]
+        return cls(moments[0], moments[1], video_stream, rate_hz, strict)
 
     def open(self, path: str | PathLike[str]) -> VideoReader:
         """A reader of this part of a file."""

@@ -179,6 +179,32 @@ class VideoReader:
         end = end if part.end_s is None else min(end, float(part.end_s))
         return max(0, round((end - start) * float(rate)))
 
+    def between(self, start_pts: int, end_pts: int | None, ahead_s: int | None = 0) -> Iterator[Any]:
+        """The frames alone, of those that iterating would give, with pts in [start_pts, end_pts).
+
+        In the place of iterating, once. The pts are ticks of the source's own time; those of the frames are
+        on the time line of the part that is read. Decoding begins at a key frame so many seconds ahead; of
+        None at the file's beginning: damaged files may give other pictures where it begins elsewhere.
+        """
+        self._items = self._between(start_pts, end_pts, ahead_s)
+        return iter(self)
+
+    def _between(self, start_pts: int, end_pts: int | None, ahead_s: int | None) -> Iterator[Frame]:
+        base = self._source.time_base
+        found = None if ahead_s is None else self._source.items_near(start_pts * base - ahead_s)
+        shift = self._part.shift_ticks(base)
+        for item in self._raw if found is None else found:
+            frame = None if isinstance(item, Copied) else self._frame(item)
+            if self._over or (frame and end_pts is not None and frame.pts + shift >= end_pts):
+                return
+            if frame is not None and frame.pts + shift >= start_pts:
+                self.counts.frames += 1
+                yield frame
+
+    def stop_decoding(self) -> None:
+        """No picture is wanted any more: iterating goes on with the packets of the other streams alone."""
+        self._source.decodes = False
+
     def __iter__(self) -> Iterator[Frame | Copied]:
         while True:
             with self._lock:

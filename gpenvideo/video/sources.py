@@ -95,6 +95,8 @@ class FileSource:
         self.sample_aspect = stream.sample_aspect_ratio
         self.field_order = int(getattr(context, "field_order", 0))
         self.duration_s = self._duration_s()
+        self.decodes = True
+        """Whether pictures are wanted; else `items_from` goes on with packets alone."""
         self._whole = True
 
     def _chosen(self, wanted: int | None) -> Any:
@@ -146,8 +148,13 @@ class FileSource:
 
     def items_from(self, start_s: Fraction | None) -> Iterator[Any]:
         """Pictures and packets from a key frame at or before `start_s` on; from the beginning for None."""
-        if start_s is None or not self.timed:
-            return self._items()
+        found = None if start_s is None else self.items_near(start_s)
+        return self._items() if found is None else found
+
+    def items_near(self, start_s: Fraction) -> Iterator[Any] | None:
+        """The same; None, and nothing is moved, where it has to be read from the beginning."""
+        if not self.timed:
+            return None
         away = False
         for margin_s in (Fraction(1, 2), Fraction(8)):
             if start_s - margin_s <= self.origin_s or not self._seek(start_s - margin_s):
@@ -160,8 +167,9 @@ class FileSource:
                     if item.pts is not None and item.pts * self.time_base <= start_s:
                         return itertools.chain(head, items)
                     break
-        if away:
-            self._seek(self.origin_s - 3600, backward=False)  # the first of all key frames
+        if not away:
+            return None
+        self._seek(self.origin_s - 3600, backward=False)  # the first of all key frames
         return self._items()
 
     def _seek(self, moment_s: Fraction, backward: bool = True) -> bool:
@@ -183,9 +191,10 @@ class FileSource:
                 yield Copied(packet, packet.stream)
                 continue
             self.log.counts.packets += 1
-            if packet.size:  # an empty one would end the decoder's work
+            if packet.size and self.decodes:  # an empty one would end the decoder's work
                 yield from self._decoded(packet)
-        yield from self._decoded(None)
+        if self.decodes:
+            yield from self._decoded(None)
         self._tell_early_end(latest, max(Fraction(1), step))
         if self._whole and self.container.format.name == "avi":  # others promise what edit lists take away
             for _ in range(self.log.counts.packets, self.frames or 0):
@@ -241,7 +250,7 @@ class StillSource:
     """An image sequence; a missing or broken picture leaves its place in time empty."""
 
     container = stream = None
-    timed = True
+    timed = decodes = True
     origin_s = Fraction(0)
     sample_aspect = None
     field_order = 1
@@ -271,7 +280,7 @@ class StillSource:
         return [places[n] * self.time_base if n < len(places) else None for n in numbers]
 
     def items_from(self, start_s: Fraction | None) -> Iterator[Any]:
-        for still in self.pictures:
+        for still in self.pictures if self.decodes else ():
             place = still.number - self._first
             if start_s is not None and place * self.time_base < start_s - self.time_base:
                 continue
@@ -287,6 +296,9 @@ class StillSource:
             self.log.counts.decoded += 1
             picture.pts, picture.dts, picture.duration = place, None, 1
             yield picture
+
+    def items_near(self, start_s: Fraction) -> Iterator[Any]:
+        return self.items_from(start_s)
 
     def close(self) -> None:
         pass

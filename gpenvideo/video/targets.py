@@ -1,12 +1,10 @@
-"""Where a video goes: a container file, or the pictures of a sequence; written beside and renamed."""
+"""A container file as the place that a video goes to; written beside and renamed."""
 
 from __future__ import annotations
 
 import contextlib
 import math
-import os
 import re
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -15,8 +13,9 @@ from typing import Any
 import av
 
 from gpenvideo.errors import OptionError, file_error
-from gpenvideo.frame import Frame, StreamInfo
+from gpenvideo.frame import StreamInfo
 from gpenvideo.video.description import side_data
+from gpenvideo.video.disk import beside, put_in_place
 from gpenvideo.video.encoders import CODECS, Encoder, Setup
 from gpenvideo.video.matroska import set_display_size
 from gpenvideo.video.part import ATTACHED_PICTURE
@@ -31,49 +30,90 @@ from gpenvideo.video.streams import (
     track,
 )
 
-__all__ = ["FileTarget", "PictureTarget", "is_pictures"]
+__all__ = ["Durations", "FileTarget", "check_holds", "chosen_codec", "encoder_stream", "rate_hz", "set_up"]
 
 DEFAULT_CODECS = ("libx264", "libsvtav1", "prores_ks", "ffv1")
 BUFFER_BYTES = 1 << 20
 MOST_TICKS = (1 << 31) - 1  # a time scale has 31 bits
-PICTURE_CODECS = {".png": "png", ".tif": "tiff", ".tiff": "tiff", ".dpx": "dpx", ".exr": "exr"}
-PATTERN = re.compile(r"%(0\d+)?d")
-NUMBER = "%06d"
 DISPOSITION_DEFAULT = 1
+SEI = {39, 40}  # types of units in HEVC
 
 Warn = Callable[[str], None]
 
 
-def is_pictures(path: Path, codec: str | None) -> bool:
-    """Whether a target is a sequence of pictures. OptionError: it is one, but does not say how."""
-    if PATTERN.search(path.name):
-        return path.suffix.lower() in PICTURE_CODECS
-    if codec in PICTURE_CODECS.values():
-        if path.suffix and not path.is_dir():
-            raise OptionError("name pictures by a pattern, such as out_%04d.png, or a folder", path=path)
-        return True
-    if path.suffix.lower() in PICTURE_CODECS:
-        raise OptionError(f"name pictures by a pattern: {path.stem}_%04d{path.suffix}", path=path)
-    if path.is_dir() or not path.suffix:
-        raise OptionError(
-            "give the file a suffix (.mkv, .mp4), or choose --codec png for a folder of pictures", path=path
-        )
-    return False
+def chosen_codec(out: Any, codec: str | None) -> str:
+    """The encoder that a person asks for, by FFmpeg's name; None is the container's best."""
+    if codec is not None:
+        return CODECS.get(codec, codec)
+    return next((name for name in DEFAULT_CODECS if _holds(out, name)), DEFAULT_CODECS[0])
+
+
+def check_holds(out: Any, encoder: Encoder, path: Path) -> None:
+    """OptionError: an av.OutputContainer, of the file at `path`, does not hold what the encoder makes."""
+    if not _holds(out, encoder.name):
+        able = [name for name in DEFAULT_CODECS if _holds(out, name)]
+        advice = f"choose {' or '.join(able)}, or another suffix" if able else "choose another suffix"
+        raise OptionError(f"{out.format.name} holds no video of {encoder.name}: {advice}", path=path)
+
+
+def _holds(out: Any, encoder: str) -> bool:
+    return encoder in av.codecs_available and held(out, av.Codec(encoder, "w"))
+
+
+def encoder_stream(out: Any, found: Setup, reader: Any, container: str) -> Any:
+    """The stream of what is restored, with its encoder set up as a container (FFmpeg's name) wants it."""
+    made = out.add_stream(found.encoder.name, rate=rate_hz(reader))
+    set_up(made.codec_context, found, reader, container)
+    made.time_base = reader.info.time_base
+    return made
+
+
+def set_up(context: Any, found: Setup, reader: Any, container: str) -> None:
+    """Make an av.CodecContext the encoder of what is restored, as a container wants it."""
+    found.context(context, reader.info, rate_hz(reader))
+    found.tag(context, reader.info, reader.first)
+    if container == "avi":
+        context.max_b_frames = 0
+
+
+def rate_hz(reader: Any) -> Fraction:
+    """Frames a second of what is restored, about."""
+    average = None if reader.stream is None else reader.stream.average_rate
+    return Fraction(reader.info.rate_hz or average or DEFAULT_RATE_HZ)
+
+
+class Durations:
+    """How long each picture is shown, in ticks."""
+
+    def __init__(self, info: StreamInfo) -> None:
+        self._usual = max(1, round(1 / (info.rate_hz or DEFAULT_RATE_HZ) / info.time_base))
+        self._last: int | None = None
+
+    def tell(self, pts: int, duration: int | None) -> int:
+        """Of the next picture: what its file says, else as long as it is since the one before."""
+        if self._last is not None:
+            self._usual = pts - self._last
+        self._last = pts
+        return duration or self._usual
 
 
 class FileTarget:
-    """A container file."""
+    """A container file.
+
+    `open`, then `encode` for pictures or `add` for packets that were encoded before, and `copy` for those of
+    other streams; `finish` or `discard`.
+    """
 
     def __init__(self, path: Path, reader: Any, codec: str | None, warn: Warn) -> None:
         self.path, self._reader, self._info, self._warn = path, reader, reader.info, warn
         self._tracks: dict[int, Track] = {}
-        self._durations: dict[int, int] = {}
-        self._usual = 0
-        self._last_pts: int | None = None
+        self._durations = Durations(reader.info)
+        self._shown: dict[int, int] = {}  # for how long, by pts: encoders do not tell
         self._shift_s = Fraction(0)
-        self._said_in_stream = False
+        self._said_in_stream = self._is_encoded = False
+        self._last_dts: int | None = None
         self._refused = 0
-        self._beside = _beside(path)
+        self._beside = beside(path)
         try:
             self._file = self._beside.open("xb")
         except OSError as error:
@@ -87,23 +127,15 @@ class FileTarget:
             self._beside.unlink(missing_ok=True)
             raise OptionError(f"there is no container for the suffix {path.suffix!r}", path=path) from error
         self.format = str(self._out.format.name)
-        default = next((name for name in DEFAULT_CODECS if self._holds(name)), DEFAULT_CODECS[0])
-        self.codec = CODECS.get(codec, codec) if codec is not None else default
-
-    def _holds(self, encoder: str) -> bool:
-        return encoder in av.codecs_available and held(self._out, av.Codec(encoder, "w"))
+        self.codec = chosen_codec(self._out, codec)
 
     def check(self, encoder: Encoder) -> None:
         """OptionError: the container does not hold what the encoder makes."""
-        if not self._holds(encoder.name):
-            able = [name for name in DEFAULT_CODECS if self._holds(name)]
-            advice = f"choose {' or '.join(able)}, or another suffix" if able else "choose another suffix"
-            raise OptionError(f"{self.format} holds no video of {encoder.name}: {advice}", path=self.path)
+        check_holds(self._out, encoder, self.path)
 
-    def open(self, found: Setup, frame: Frame, early: Sequence[Any]) -> None:
-        """Make the streams and write the header, on seeing the first frame and the packets before it."""
+    def open(self, found: Setup, first_s: Fraction, early: Sequence[Any]) -> None:
+        """Make the streams and write the header, on seeing the first picture and the packets before it."""
         source = self._reader.container
-        first_s = frame.pts * frame.time_base
         if self.format == "nut":  # holds nothing before 0, not even the priming of sound
             first_s = min([first_s, *(p.pts * p.time_base for p in early if p.pts is not None)])
         bases = [self._info.time_base, *([] if source is None else [s.time_base for s in source.streams])]
@@ -113,27 +145,22 @@ class FileTarget:
         copied = {stream.index for stream in self._reader.copied}
         for stream in () if source is None else source.streams:
             if stream.index == self._reader.stream.index:
-                self._restored(found, frame, stream)
+                self._restored(found, stream)
             elif stream.index in copied:
                 made = track(self._out, stream, self._reader.path, self._warn)
                 if made is not None:
                     self._tracks[stream.index] = made
         if source is None:
-            self._restored(found, frame, None)
+            self._restored(found, None)
         else:
             copy_chapters(self._out, source, self._shift_s - self._reader.shift_s, self._warn)
         self._tell_losses(found)
         self._said_in_stream = found.encoder.aspect_in_stream
         self._out.start_encoding()
 
-    def _restored(self, found: Setup, frame: Frame, stream: Any) -> None:
-        rate = self._info.rate_hz or (stream.average_rate if stream is not None else None) or DEFAULT_RATE_HZ
-        self._made = self._out.add_stream(found.encoder.name, rate=rate)
-        found.context(self._made.codec_context, self._info, Fraction(rate))
-        _tag(self._made.codec_context, found, frame)
-        self._made.time_base = self._info.time_base
+    def _restored(self, found: Setup, stream: Any) -> None:
+        self._made = encoder_stream(self._out, found, self._reader, self.format)
         if self.format == "avi":
-            self._made.codec_context.max_b_frames = 0
             self._warn("avi counts frames and has no timestamps: gaps and starts are only near the source's.")
         if found.encoder.name in ("libx265", "hevc_nvenc") and self.format in ISO:
             self._made.codec_context.codec_tag = "hvc1"  # players of Apple know no other
@@ -141,7 +168,7 @@ class FileTarget:
             copy_tags(self._out, self._made, stream, encoded=True)
         else:
             self._made.disposition = DISPOSITION_DEFAULT
-        matrix = _display_matrix(frame, self._info)
+        matrix = _display_matrix(self._reader.first, self._info)
         if matrix is not None:
             self._made.set_display_matrix(matrix)
 
@@ -161,23 +188,32 @@ class FileTarget:
 
     def encode(self, picture: Any, duration: int | None) -> None:
         """Write a picture of the restored stream."""
-        picture.pts = pts = picture.pts + round(self._shift_s / self._info.time_base)
-        if self._last_pts is not None:
-            self._usual = pts - self._last_pts
-        self._last_pts = pts
-        self._durations[pts] = duration or self._usual or self._frame_ticks()
+        self._is_encoded = True
+        picture.pts = picture.pts + round(self._shift_s / self._info.time_base)
+        self._shown[picture.pts] = self._durations.tell(picture.pts, duration)
         self._write(self._made.encode(picture))
-
-    def _frame_ticks(self) -> int:
-        ticks: Fraction = 1 / (self._info.rate_hz or DEFAULT_RATE_HZ) / self._info.time_base
-        return max(1, round(ticks))
 
     def _write(self, packets: Iterable[Any]) -> None:
         for packet in packets:
-            duration = self._durations.pop(packet.pts, None)
+            duration = self._shown.pop(packet.pts, None)
             if duration is not None:
                 packet.duration = duration
             self._out.mux(packet)
+
+    def takes(self, extradata: bytes) -> bool:
+        """Whether packets of an encoder that said this ahead of them are as ours would be; after `open`."""
+        ours = self._made.codec_context.extradata or b""
+        return extradata == ours or _without_messages(extradata) == _without_messages(ours)
+
+    def add(self, packet: Any) -> None:
+        """Write a packet of the restored stream that was encoded before; its ticks are the source's."""
+        shift = round(self._shift_s / self._info.time_base)
+        packet.pts, dts = packet.pts + shift, packet.dts + shift
+        # an encoder that begins anew puts its first decoding times before the last ones of the one before
+        packet.dts = dts if self._last_dts is None else max(dts, self._last_dts + 1)
+        self._last_dts = packet.dts
+        packet.stream = self._made
+        self._out.mux(packet)
 
     def copy(self, item: Any) -> None:
         """Write a packet of another stream, a `Copied`."""
@@ -200,7 +236,8 @@ class FileTarget:
 
     def finish(self) -> None:
         """Write what the encoders still hold, and the index; give the file its name."""
-        self._write(self._made.encode(None))
+        if self._is_encoded:
+            self._write(self._made.encode(None))
         for line in self._tracks.values():
             self._mux(line.flush())
         if self._refused:
@@ -208,7 +245,7 @@ class FileTarget:
         self._out.close()
         self._file.close()
         self._set_aspect()
-        self._beside.replace(self.path)
+        put_in_place(self._beside, self.path)
 
     def _set_aspect(self) -> None:
         """The sample aspect where PyAV does not tell the muxer of it."""
@@ -230,67 +267,13 @@ class FileTarget:
         self._beside.unlink(missing_ok=True)
 
 
-class PictureTarget:
-    """The files of an image sequence."""
-
-    format = "image2"
-
-    def __init__(self, path: Path, reader: Any, codec: str | None, start_number: int, warn: Warn) -> None:
-        pattern = PATTERN.search(path.name) is not None
-        said = PICTURE_CODECS.get(path.suffix.lower()) if pattern else None
-        if said is not None and codec is not None and codec != said:
-            raise OptionError(f"a pattern of {path.suffix} files holds no {codec}", path=path)
-        self.codec = said or codec or "png"
-        self.path, self._number, self._info = path, start_number, reader.info
-        suffix = next(suffix for suffix, name in PICTURE_CODECS.items() if name == self.codec)
-        self._folder, self._name = (path.parent, path.name) if pattern else (path, NUMBER + suffix)
-        self._beside = _beside(path.with_name(PATTERN.sub("", path.name)))
-        self._context: Any = None
-        others = [stream for stream in reader.copied if stream.type != "data"]
-        if others:
-            warn(f"Pictures are written alone: {len(others)} other streams of the source are left out.")
-        try:
-            self._beside.mkdir()
-        except OSError as error:
-            raise file_error(error, path, "write") from error
-
-    def check(self, encoder: Encoder) -> None:
-        """Pictures hold what their encoder makes."""
-
-    def open(self, found: Setup, frame: Frame, early: Sequence[Any]) -> None:
-        self._context = av.CodecContext.create(found.encoder.name, "w")
-        found.context(self._context, self._info, self._info.rate_hz or DEFAULT_RATE_HZ)
-        _tag(self._context, found, frame)
-
-    def encode(self, picture: Any, duration: int | None) -> None:
-        self._write(self._context.encode(picture))
-
-    def _write(self, packets: Iterable[Any]) -> None:
-        for packet in packets:
-            (self._beside / PATTERN.sub(self._numbered, self._name, count=1)).write_bytes(bytes(packet))
-            self._number += 1
-
-    def _numbered(self, match: re.Match[str]) -> str:
-        return match[0] % self._number
-
-    def copy(self, item: Any) -> None:
-        """Pictures go without sound."""
-
-    def finish(self) -> None:
-        self._write(self._context.encode(None))
-        if not self._folder.exists():
-            self._beside.replace(self._folder)
-            return
-        for file in sorted(self._beside.iterdir()):
-            file.replace(self._folder / file.name)
-        self._beside.rmdir()
-
-    def discard(self) -> None:
-        shutil.rmtree(self._beside, ignore_errors=True)
-
-
-def _beside(path: Path) -> Path:
-    return path.with_name(f".{path.stem}.part-{os.getpid():x}{path.suffix}")
+def _without_messages(extradata: bytes) -> list[bytes] | bytes:
+    """The units of HEVC's extradata but its messages (SEI): x265 writes its machine's CPU into one."""
+    units = re.split(b"\x00\x00\x00?\x01", extradata)
+    if len(units) < 3 or units[0]:
+        return extradata
+    hevc = units[1][:1] == b"\x40"  # a video parameter set comes first
+    return [unit for unit in units if not (hevc and unit and unit[0] >> 1 in SEI)]
 
 
 def _muxing(reader: Any, path: Path) -> dict[str, str]:
@@ -342,19 +325,9 @@ def _shift(first_s: Fraction, bases: Sequence[Fraction]) -> Fraction:
     return max(0, math.ceil(-first_s / unit)) * unit
 
 
-def _tag(context: Any, found: Setup, frame: Frame) -> None:
-    """The colour tags as the stream has them, not as they were assumed, where the samples are the same."""
-    decoded, way = frame.decoded, found.conversion
-    if decoded is None or way.colour != frame.colour:
-        return
-    context.colorspace = decoded.colorspace
-    if not frame.colour.full_range and decoded.color_range == 0:
-        context.color_range = 0
-
-
-def _display_matrix(frame: Frame, info: StreamInfo) -> list[int] | None:
-    """The first frame's display matrix as it is, or the one of the stream's rotation."""
-    data = side_data(frame.decoded).get("DISPLAYMATRIX") if frame.decoded is not None else None
+def _display_matrix(first: Any, info: StreamInfo) -> list[int] | None:
+    """The first picture's display matrix as it is, or the one of the stream's rotation."""
+    data = side_data(first).get("DISPLAYMATRIX")
     if data is not None and len(data) >= 36:
         return list(memoryview(data[:36]).cast("i"))
     if not info.rotation_deg and not info.mirrored:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import av
 import numpy as np
@@ -18,14 +19,31 @@ import numpy as np
 from gpenvideo.errors import FileError, GpenvideoError, MediaError, OptionError, file_error
 from gpenvideo.frame import Frame
 from gpenvideo.video.description import side_data
-from gpenvideo.video.encoders import Setup, setup, with_hdr
+from gpenvideo.video.encoders import Encoder, Setup, setup, with_hdr
+from gpenvideo.video.pictures import PictureTarget, is_pictures
 from gpenvideo.video.pixels import pixel_format
-from gpenvideo.video.targets import FileTarget, PictureTarget, is_pictures
+from gpenvideo.video.targets import FileTarget
 
-__all__ = ["VideoWriter"]
+__all__ = ["Target", "VideoWriter", "refuse_source"]
 
 CAPTIONED = {"libx264", "libx264rgb", "libx265", "h264_nvenc", "hevc_nvenc"}
 DYNAMIC_HDR = {"DYNAMIC_HDR_PLUS", "DYNAMIC_HDR_VIVID", "DOVI_RPU_BUFFER", "DOVI_METADATA"}
+
+
+class Target(Protocol):
+    """Where pictures and packets go: a container, the pictures of a sequence, a segment."""
+
+    codec: str
+    """The encoder that is to be set up, by FFmpeg's name or a codec's."""
+
+    format: str
+
+    def check(self, encoder: Encoder) -> None: ...
+    def open(self, found: Setup, first_s: Fraction, early: Sequence[Any]) -> None: ...
+    def encode(self, picture: Any, duration: int | None) -> None: ...
+    def copy(self, item: Any) -> None: ...
+    def finish(self) -> None: ...
+    def discard(self) -> None: ...
 
 
 class VideoWriter:
@@ -75,12 +93,8 @@ class VideoWriter:
         self._info = replace(reader.info, width=size[0], height=size[1]) if size else reader.info
         self._done = False
         self._waiting: list[Any] = []
-        _refuse_source(self.path, Path(reader.path))
-        self._target: FileTarget | PictureTarget
-        if is_pictures(self.path, codec):
-            self._target = PictureTarget(self.path, reader, codec, start_number, self._warn)
-        else:
-            self._target = FileTarget(self.path, reader, codec, self._warn)
+        refuse_source(self.path, Path(reader.path))
+        self._target: Target = self._target_for(reader, codec, start_number)
         with self._failing():
             self._setup = setup(
                 self._target.codec,
@@ -94,6 +108,11 @@ class VideoWriter:
             self._setup, lost = with_hdr(self._setup, reader.first)
         for sentence in (*self._setup.notes, *lost):
             self._warn(sentence)
+
+    def _target_for(self, reader: Any, codec: str | None, start_number: int) -> Target:
+        if is_pictures(self.path, codec):
+            return PictureTarget(self.path, reader, codec, start_number, self._warn)
+        return FileTarget(self.path, reader, codec, self._warn)
 
     @property
     def encoder(self) -> str:
@@ -135,6 +154,27 @@ class VideoWriter:
             else:
                 self._waiting.append(item)
 
+    def add(self, packet: Any, extradata: bytes) -> None:
+        """Write a packet of the restored stream that was encoded before, in the place of its frame.
+
+        Args:
+            packet: av.Packet, pts and dts in ticks of the source.
+            extradata: what its encoder said ahead of it.
+
+        Raises:
+            MediaError: that encoder was not set up as this writer's is.
+        """
+        with self._failing():
+            if not isinstance(self._target, FileTarget):
+                raise OptionError("pictures are encoded one by one, and never joined", path=self.path)
+            self._begin(packet.pts)
+            if not self._target.takes(extradata):
+                raise MediaError(
+                    f"what was encoded before is not as {self.encoder} is set up here: encode it again"
+                )
+            self._target.add(packet)
+            self._written()
+
     def finish(self) -> None:
         """Write what is left, close the file and give it its name."""
         if self._done:
@@ -170,17 +210,24 @@ class VideoWriter:
                 f"{self._info.width}x{self._info.height}",
                 time_s=frame.time_s,
             )
-        if not self.frames_written:
-            self._target.open(self._setup, frame, [item.packet for item in self._waiting])
+        self._begin(frame.pts)
         if frame.alpha is not None and not pixel_format(self.pixel_format).alpha and _seen(frame):
             self._warn(f"{self.encoder} cannot hold transparency: left out.")
         with self._picture(frame) as picture:
             self._target.encode(picture, _duration(frame))
+        self._written()
+
+    def _begin(self, pts: int) -> None:
+        if not self.frames_written:
+            early = [item.packet for item in self._waiting]
+            self._target.open(self._setup, pts * self._info.time_base, early)
+
+    def _written(self) -> None:
+        """A picture was: what waited for the first one follows it."""
         self.frames_written += 1
-        if self._waiting:
-            waiting, self._waiting = self._waiting, []
-            for item in waiting:
-                self._target.copy(item)
+        waiting, self._waiting = self._waiting, []
+        for item in waiting:
+            self._target.copy(item)
 
     @contextlib.contextmanager
     def _picture(self, frame: Frame) -> Iterator[Any]:
@@ -231,7 +278,8 @@ class VideoWriter:
             raise
 
 
-def _refuse_source(path: Path, source: Path) -> None:
+def refuse_source(path: Path, source: Path) -> None:
+    """OptionError where a file that is to be written is the one that is read."""
     same = False
     with contextlib.suppress(OSError):
         same = os.path.samefile(path, source)

@@ -1,0 +1,1 @@
+"""Live video: cameras, streams and visitors' webcams, restored while one watches."""

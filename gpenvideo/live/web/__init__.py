@@ -1,0 +1,1 @@
+"""The browser page of live video: its server, and how pictures travel."""
