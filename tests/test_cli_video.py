@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -85,6 +87,15 @@ def test_lines_for_programs(clip: Path, told: Told) -> None:
         ((x0, y0, x1, y1),) = line["masks"]
         assert 0 <= x0 < x1 <= 320
         assert 0 <= y0 < y1 <= 240
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are text here")
+def test_lines_for_programs_hold_any_name(tmp_path: Path, told: Told) -> None:
+    name = os.fsdecode(b"\xff \xc3\xa9.mkv")
+    source = write_clip(tmp_path / "in.mkv", size=(64, 48), frames=2).rename(tmp_path / name)
+    code, out, _ = told("restore", source, "-o", tmp_path / f"out {name}", "--json")
+    assert code == 0
+    assert json.loads(out.splitlines()[-1])["output"] == str(tmp_path / f"out {name}")
 
 
 def test_a_folder_gets_the_same_name(clip: Path, told: Told) -> None:

@@ -23,7 +23,7 @@ Dtype = Annotated[str, typer.Option(help="auto, fp32, fp16 or bf16.")]
 
 def print_json(value: dict[str, Any]) -> None:
     """One line for a program."""
-    out.print_json(json.dumps(value), indent=None)
+    out.print_json(json.dumps(value), indent=None, ensure_ascii=True)  # names may be no text
 
 
 def say(line: str) -> None:
