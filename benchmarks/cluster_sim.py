@@ -12,8 +12,8 @@ Workers die at a constant rate, whatever they do; what they were doing is lost, 
 there is a new one. `work` is what the tasks that were done took, divided by the workers: no batch is done
 sooner. `tail` is from when workers begin to have nothing to do until the end; `lost` the time of workers on
 tasks that they did not end, `away` the time that none was in their place. `driver ms` is the real time of
-driver and store for a task. Of runs with deaths the means of some are told. Without arguments the table is kept
-in benchmarks/results.
+driver and store for a task. Of runs with deaths the means of some are told. Without arguments the table is
+kept in benchmarks/results.
 """
 
 from __future__ import annotations

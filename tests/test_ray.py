@@ -250,6 +250,7 @@ def test_a_driver_that_is_ended_or_killed_goes_on_where_it_was(
     out = tmp_path / "out"
     command = [sys.executable, "-m", "gpenvideo", "batch", films, "--out", out, "--ray", cluster.address]
     command += ["--weights", network, "--codec", "ffv1", "--segment", str(SEGMENT_S), "--json"]
+    command += ["--workers", "2"]  # a node that left may still be listed
     environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path)}
     done = 0
     for number, code in ((signal.SIGTERM, 143), (signal.SIGKILL, -9)):
@@ -257,7 +258,7 @@ def test_a_driver_that_is_ended_or_killed_goes_on_where_it_was(
             command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         ) as run:
             try:
-                wait_for(lambda least=done + 2: segments(tmp_path)[1] >= least)
+                wait_for(lambda least=done + 1: segments(tmp_path)[1] >= least)
                 run.send_signal(number)
                 said = run.communicate()[1]
             finally:
@@ -265,7 +266,7 @@ def test_a_driver_that_is_ended_or_killed_goes_on_where_it_was(
         assert (run.returncode, said) == (code, b"stopped\n" if number == signal.SIGTERM else b"")
         begun, done = segments(tmp_path)
         assert begun - done <= 2  # one a worker
-    assert not (out / "one.mkv").exists()
+    assert not all((out / name).exists() for name in FILMS)
     again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert (again.returncode, again.stderr) == (0, "")
     told = subprocess.run(

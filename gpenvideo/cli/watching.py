@@ -74,19 +74,18 @@ def watch(
         if camera is None or session is None:
             threading.Event().wait()  # until somebody interrupts it
             return
-        paced = [stack.enter_context(Paced(one, FRAMES_FOR_A_FILE)) for one in outputs]
+        paced: list[Paced] = []
+        told = Told(camera, session, paced)
+        if as_json:  # when the outputs are closed and all is written
+            stack.callback(lambda: print_json({"done": True, **told.line()}))
+        paced += [stack.enter_context(Paced(one, FRAMES_FOR_A_FILE)) for one in outputs]
         paced += [stack.enter_context(Paced(screen))] if screen else []
         pushes = [*(one.push for one in paced), *([server.show] if server else [])]
-        told = Told(camera, session, paced)
         showing = Showing(itertools.islice(session, frames), pushes)
-        try:
-            with Panel(told, as_json) as panel:
-                _follow(showing, screen, told, panel)
-            session.close()
-            showing.join()
-        finally:
-            if as_json:
-                print_json({"done": True, **told.line()})
+        with Panel(told, as_json) as panel:
+            _follow(showing, screen, told, panel)
+        session.close()
+        showing.join()
 
 
 def _served(
