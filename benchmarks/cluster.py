@@ -69,7 +69,7 @@ def run(workers: int, folder: Path) -> tuple[float, Timed, Summary]:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     quiet: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
     ray.init("local", num_cpus=workers, object_store_memory=OBJECTS_BYTES, **quiet)
-    cluster = Cluster()
+    cluster = Cluster(workers=workers)  # by itself it would make one of few cores
     try:
         made = folder / f"{workers}"
         how: dict[str, Any] = {
@@ -133,7 +133,8 @@ def main() -> None:
             alone_s = alone_s or seconds * workers
             rows += rows_of(workers, seconds, alone_s, timed, done)
     for kind in ("batch", "others", "segment"):
-        print(measure.table([row for row in rows if row["kind"] == kind]), end="\n\n")
+        if told := [row for row in rows if row["kind"] == kind]:
+            print(measure.table(told), end="\n\n")
     if not options.quick:
         print(measure.save("cluster", rows))
 
