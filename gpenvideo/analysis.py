@@ -127,7 +127,7 @@ class Analysis:
             queue.append(item)
             if isinstance(item, Frame):
                 with self._stages("shots"):
-                    luma = small_luma(item, SHOT_SIZE)
+                    luma = small_luma(item.view, SHOT_SIZE)
                     decided = cuts.update(np.rint(luma * 255).clip(0, 255).astype(np.uint8))
                 yield from _decided(queue, decided)
             elif len(queue) == 1:
@@ -172,16 +172,16 @@ class Analysis:
 
         The last frame that waits is due. What waits behind it is no frame.
         """
-        due = [item.frame for item in self._waiting if isinstance(item, _Waiting) and item.is_due]
+        due = [item.frame.view for item in self._waiting if isinstance(item, _Waiting) and item.is_due]
         with self._stages("detect"):
             found = iter(faces_in(due, self._detector, self._info, self._size_px) if due else [])
         with self._stages("track"):
             for item in self._waiting:
                 if isinstance(item, _Waiting):
-                    self._tracker.carry(item.frame.time_s, self._motion(self._last, item.frame))
+                    self._tracker.carry(item.frame.time_s, self._motion(self._last, item.frame.view))
                     if item.is_due:
                         self._tracker.update(next(found))
-                    self._last = item.frame
+                    self._last = item.frame.view
         self._followed += self._waiting
         self._waiting.clear()
 

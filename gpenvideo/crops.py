@@ -12,14 +12,28 @@ from numpy.typing import NDArray
 
 from gpenvideo.face import FaceTrack
 from gpenvideo.faces.mask import rounded
-from gpenvideo.frame import Frame
+from gpenvideo.frame import Frame, Rectangle
 from gpenvideo.kernels.paste import Paste, match_colour
 from gpenvideo.restorer import Restorer
 
-__all__ = ["Aligned", "Crop", "Shown", "Strength", "enlarged", "paste_of", "through", "through_each"]
+__all__ = [
+    "Aligned",
+    "Crop",
+    "Finish",
+    "Shown",
+    "Strength",
+    "enlarged",
+    "enlarged_frame",
+    "paste_of",
+    "through",
+    "through_each",
+]
 
 Crop = NDArray[np.float32]
 Matrix = NDArray[np.float64]
+
+Finish = Callable[[], "list[tuple[Frame, list[Rectangle]]]"]
+"""Gives the frames of a batch that was begun: each one, a copy where there is a face; and where they lie."""
 
 Strength = Callable[[FaceTrack, Callable[[], tuple[Crop, Crop]], Matrix], float]
 """How much of a restored face is shown, in [0, 1]: of a track, what gives its crop and what was made of it,
@@ -41,11 +55,26 @@ class Shown:
     """A frame, and those of its faces that are to be restored."""
 
     frame: Frame
+    """What faces are cut out of."""
+
     faces: Sequence[Aligned]
     time_s: Fraction
     """In the source."""
 
     starts_shot: bool
+    canvas: Frame | None = None
+    """What restored faces are written upon, where that is not `frame`: its like, or larger."""
+
+    @property
+    def target(self) -> Frame:
+        """The frame that becomes the result."""
+        return self.frame if self.canvas is None else self.canvas
+
+    def onto_target(self, crop_from_frame: Matrix) -> Matrix:
+        """The same crop's place on the target."""
+        if self.canvas is None or self.canvas.width == self.frame.width:
+            return crop_from_frame
+        return enlarged_frame(crop_from_frame, self.canvas.width / self.frame.width)
 
 
 def through(restorer: Restorer, crops: Sequence[Crop]) -> list[Crop]:
@@ -87,4 +116,12 @@ def enlarged(crop_from_frame: Matrix, scale: float) -> Matrix:
     """The matrix to a crop of `scale` times the size: pixel centres lie on whole numbers."""
     matrix = crop_from_frame * scale
     matrix[:, 2] += (scale - 1) / 2
+    return matrix
+
+
+def enlarged_frame(crop_from_frame: Matrix, scale: float) -> Matrix:
+    """The matrix from a frame of `scale` times the size: pixel centres lie on whole numbers."""
+    matrix = crop_from_frame.copy()
+    matrix[:, :2] /= scale
+    matrix[:, 2] += matrix[:, :2].sum(axis=1) * (1 - scale) / 2
     return matrix

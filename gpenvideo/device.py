@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from gpenvideo.crops import Aligned, Crop, Shown, Strength, enlarged
+from gpenvideo.crops import Aligned, Crop, Finish, Shown, Strength, enlarged
 from gpenvideo.faces.mask import rounded
 from gpenvideo.frame import Colour, Frame, Layout, Rectangle
 from gpenvideo.kernels.crop import crop
@@ -48,38 +48,55 @@ class DeviceFaces:
     ) -> None:
         self._device, self._stages, self._steady, self._launch = device, stages, steady, launch
         self._up, self._down = _stream(device), _stream(device)
-        self._slots: list[_Slot] = []
+        self._slots: tuple[list[_Slot], list[_Slot]] = ([], [])  # of the batch at hand, and of the next
         self._masks: dict[tuple[int, bytes], DeviceMask] = {}
 
-    def __call__(self, shown: Sequence[Shown], strength: Strength) -> list[tuple[Frame, list[Rectangle]]]:
-        """Some frames that follow each other, restored; see `HostFaces`."""
+    def begin(self, shown: Sequence[Shown], strength: Strength) -> Finish:
+        """See `HostFaces`: no more than two batches may be begun and not finished."""
+        self._slots = self._slots[::-1]
         busy = [item for item in shown if item.faces]
+        targets = [item.target for item in busy]
+        others = [item.frame for item in busy if item.frame is not item.target]
         with self._stages("upload"):
-            slots = self._uploaded([item.frame for item in busy])
+            slots = self._uploaded(targets + others)
+        spare = iter(slots[len(targets) :])
+        sources = [
+            slot if item.frame is item.target else next(spare)
+            for slot, item in zip(slots, busy, strict=False)
+        ]
         changes = self._changes(shown)
-        faces = [(slot, face) for slot, item in zip(slots, busy, strict=True) for face in item.faces]
+        faces = [(slot, face) for slot, item in zip(sources, busy, strict=True) for face in item.faces]
         with self._stages("network"):
             made = iter(self._restored(faces, changes))
-        pastes = [[self._paste(face, *next(made), strength) for face in item.faces] for item in busy]
-        with self._stages("paste"):
-            written = paste_batch([slot.planes for slot in slots], pastes, launch=self._launch)
-        with self._stages("download"):
-            pasted = iter(self._downloaded(slots, busy, written))
-        return [next(pasted) if item.faces else (item.frame, []) for item in shown]
+        slots = slots[: len(targets)]
+
+        def finish() -> list[tuple[Frame, list[Rectangle]]]:
+            pastes = [
+                [self._paste(item, face, *next(made), strength) for face in item.faces] for item in busy
+            ]
+            with self._stages("paste"):
+                written = paste_batch([slot.planes for slot in slots], pastes, launch=self._launch)
+            with self._stages("download"):
+                pasted = iter(self._downloaded(slots, busy, written))
+            return [next(pasted) if item.faces else (item.target, []) for item in shown]
+
+        return finish
+
+    def end(self) -> None:
+        """No batch follows."""
 
     def _uploaded(self, frames: Sequence[Frame]) -> list[_Slot]:
-        slots = []
+        slots = self._slots[0]
         with _on(self._up):
             for index, frame in enumerate(frames):
-                if index == len(self._slots):
-                    self._slots.append(_Slot(frame, self._device))
-                elif not self._slots[index].fits(frame):
-                    self._slots[index] = _Slot(frame, self._device)
-                self._slots[index].take(frame)
-                slots.append(self._slots[index])
+                if index == len(slots):
+                    slots.append(_Slot(frame, self._device))
+                elif not slots[index].fits(frame):
+                    slots[index] = _Slot(frame, self._device)
+                slots[index].take(frame)
         if self._up is not None:
             torch.cuda.current_stream(self._device).wait_stream(self._up)
-        return slots
+        return slots[: len(frames)]
 
     def _changes(self, shown: Sequence[Shown]) -> list[Crop]:
         """What makes each crop steady once it is added, (s, s, 3) of `WORK_PX` or less; [] is nothing."""
@@ -120,13 +137,15 @@ class DeviceFaces:
             there = F.interpolate(there, size=like.shape[-1], mode="bilinear", align_corners=False)
         return there.to(like.dtype)
 
-    def _paste(self, face: Aligned, original: Tensor, restored: Tensor, strength: Strength) -> DevicePaste:
+    def _paste(
+        self, shown: Shown, face: Aligned, original: Tensor, restored: Tensor, strength: Strength
+    ) -> DevicePaste:
         template, scale = face.restorer.template, restored.shape[-1] / original.shape[-1]
         share = strength(face.track, lambda: (_on_host(original), _on_host(restored)), template)
         key = (restored.shape[-1], template.tobytes())
         if key not in self._masks:
             self._masks[key] = DeviceMask.of(rounded(restored.shape[-1], template * scale), self._device)
-        matrix = enlarged(face.crop_from_frame, scale)
+        matrix = enlarged(shown.onto_target(face.crop_from_frame), scale)
         return DevicePaste(restored, original, self._masks[key], matrix, share)
 
     def _downloaded(
@@ -141,7 +160,7 @@ class DeviceFaces:
         if self._down is not None:
             self._down.synchronize()
         for slot, item in zip(slots, shown, strict=True):
-            yield slot.frame(item.frame), [next(places) for _ in item.faces]
+            yield slot.frame(item.target), [next(places) for _ in item.faces]
 
 
 class _Slot:

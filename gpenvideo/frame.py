@@ -111,6 +111,9 @@ class Frame:
     edited: bool = False
     """Whether the planes are this frame's own and may be written; else they belong to the decoder."""
 
+    filtered: Frame | None = None
+    """The same picture made easier to see, of the same size, layout and colour: see `view`."""
+
     def __post_init__(self) -> None:
         if len(self.planes) != self.layout.planes:
             raise OptionError(f"{self.layout} has {self.layout.planes} planes, got {len(self.planes)}")
@@ -130,6 +133,11 @@ class Frame:
             f"Frame({self.width}x{self.height} {layout.model} {layout.depth_bits} bits step {layout.step}, "
             f"pts {self.pts} of {self.time_base} s)"
         )
+
+    @property
+    def view(self) -> Frame:
+        """What faces are looked for in and cut out of; what is restored is written upon this frame itself."""
+        return self if self.filtered is None else self.filtered
 
     @property
     def width(self) -> int:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
-from gpenvideo.crops import Crop, Shown, Strength, paste_of, through_each
+from gpenvideo.crops import Crop, Finish, Shown, Strength, paste_of, through_each
 from gpenvideo.frame import Frame, Rectangle
 from gpenvideo.kernels.crop import crop
 from gpenvideo.kernels.paste import paste
+from gpenvideo.restorer import Restorer
 from gpenvideo.stages import Stages
 from gpenvideo.steady import Steady
 
@@ -17,6 +19,8 @@ __all__ = ["HostFaces"]
 class HostFaces:
     """Restores the faces of frames whose planes lie in the host's memory, on any device.
 
+    The networks have a thread of their own until `end`: while they are at one batch, the next is prepared.
+
     Args:
         stages: where the seconds are counted.
         steady: averages the crops of a stream; None leaves them as they are.
@@ -24,19 +28,36 @@ class HostFaces:
 
     def __init__(self, stages: Stages, steady: Steady | None) -> None:
         self._stages, self._steady = stages, steady
+        self._networks: ThreadPoolExecutor | None = None
 
-    def __call__(self, shown: Sequence[Shown], strength: Strength) -> list[tuple[Frame, list[Rectangle]]]:
-        """Some frames that follow each other, restored.
+    def begin(self, shown: Sequence[Shown], strength: Strength) -> Finish:
+        """Restore some frames that follow those of the call before; what is returned waits for them.
 
-        Returns:
-            Each frame, a copy where there is a face; and where its faces were written.
+        Calls are finished in the order in which they were begun.
         """
-        faces = [face for item in shown for face in item.faces]
         crops = self._crops(shown)
+        if not crops:
+            return lambda: [(item.target, []) for item in shown]
+        restorers = [face.restorer for item in shown for face in item.faces]
+        if self._networks is None:
+            self._networks = ThreadPoolExecutor(1, "gpenvideo-networks")
+        restored = self._networks.submit(self._through, restorers, crops)
+
+        def finish() -> list[tuple[Frame, list[Rectangle]]]:
+            pairs = iter(zip(restored.result(), crops, strict=True))
+            return [self._pasted(item, [next(pairs) for _ in item.faces], strength) for item in shown]
+
+        return finish
+
+    def end(self) -> None:
+        """No batch follows."""
+        if self._networks is not None:
+            self._networks.shutdown(cancel_futures=True)
+            self._networks = None
+
+    def _through(self, restorers: Sequence[Restorer], crops: Sequence[Crop]) -> list[Crop]:
         with self._stages("network"):
-            restored = through_each([face.restorer for face in faces], crops)
-        pairs = iter(zip(restored, crops, strict=True))
-        return [self._pasted(item, [next(pairs) for _ in item.faces], strength) for item in shown]
+            return through_each(restorers, crops)
 
     def _crops(self, shown: Sequence[Shown]) -> list[Crop]:
         """The aligned faces, steady."""
@@ -57,12 +78,13 @@ class HostFaces:
         self, shown: Shown, made: Sequence[tuple[Crop, Crop]], strength: Strength
     ) -> tuple[Frame, list[Rectangle]]:
         if not shown.faces:
-            return shown.frame, []
+            return shown.target, []
         pastes = []
         for face, (restored, original) in zip(shown.faces, made, strict=True):
             template = face.restorer.template
             share = strength(face.track, lambda pair=(original, restored): pair, template)  # type: ignore[misc]
-            pastes.append((restored, original, face.crop_from_frame, template, share))
+            matrix = shown.onto_target(face.crop_from_frame)
+            pastes.append((restored, original, matrix, template, share))
         with self._stages("paste"):
-            frame = shown.frame.copy()
+            frame = shown.target.copy()
             return frame, paste(frame, [paste_of(*given) for given in pastes])

@@ -13,7 +13,8 @@ from gpenvideo.errors import FileMissing
 from gpenvideo.faces.detector import Detector, RetinaFaceDetector
 from gpenvideo.faces.identity import ARCFACE, Appearance, ArcFaceEmbedder, Embedder
 from gpenvideo.faces.tracker import KEEP
-from gpenvideo.restorer import Restorer, automatic_dtype, find_device, load
+from gpenvideo.processor import automatic_dtype, find_device
+from gpenvideo.restorer import Restorer, load
 
 __all__ = [
     "NetworkOptions",

@@ -127,7 +127,7 @@ class Identity:
                 wanted = last != second and (looks < SIGHTINGS_A_TRACK or not self.people.of(track.id))
                 if wanted and _is_clear(track, item.tracks, self._info.upright_size[0]):
                     self._looks[track.id] = (looks + 1, second)
-                    sightings[track.id] = self._seen(item.frame, track.face, self._info.upright_from_coded)
+                    sightings[track.id] = self._seen(item.frame.view, track.face, self._info.upright_from_coded)
             self.people.meet(sightings, {track.id for track in item.tracks})
             tracks = [replace(track, person=self.people.of(track.id)) for track in item.tracks]
         return replace(item, tracks=tracks)

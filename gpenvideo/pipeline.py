@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from gpenvideo.affine import Matrix, compose
 from gpenvideo.analysis import Analysed
-from gpenvideo.crops import Aligned, Crop, Shown
+from gpenvideo.crops import Aligned, Crop, Finish, Shown
 from gpenvideo.device import DeviceFaces, common_device, disagreement
 from gpenvideo.errors import FaceError, OptionError
 from gpenvideo.face import Face, FaceTrack
@@ -105,6 +105,9 @@ class _Chosen:
     tracks: list[FaceTrack]
 
 
+Begun = tuple[list[Any], Finish]
+
+
 class VideoRestorer:
     """Restores the faces of one video stream.
 
@@ -118,6 +121,8 @@ class VideoRestorer:
         further: restorers to choose from besides `restorer`, by the size of a face: see `RestoreOptions`.
         guard: lowers the strength where a restored face is not the same person any more.
         shift_s: what the reader takes off the source's times, exactly.
+        overlap: whether a batch of frames is prepared while the one before is in the networks: more a second,
+            and each later by a batch.
     """
 
     def __init__(
@@ -132,7 +137,9 @@ class VideoRestorer:
         further: Sequence[Restorer] = (),
         guard: Guard | None = None,
         shift_s: Fraction = Fraction(0),
+        overlap: bool = True,
     ) -> None:
+        self._overlap = overlap
         self.options = options or RestoreOptions()
         self.stages = stages or Stages()
         self._others = others or {}
@@ -160,6 +167,22 @@ class VideoRestorer:
 
     def __call__(self, items: Iterable[Frame | T]) -> Iterator[Restored | T]:
         """Restore a stream; items that are no frames (packets of other streams) keep their place in it."""
+        begun: Begun | None = None
+        try:
+            for batch in self._batches(items):
+                before, begun = begun, self._begun(batch)
+                if before:
+                    yield from self._finished(before)
+                if not self._overlap:
+                    yield from self._finished(begun)
+                    begun = None
+            if begun:
+                yield from self._finished(begun)
+        finally:
+            self._faces.end()
+
+    def _batches(self, items: Iterable[Any]) -> Iterator[list[Any]]:
+        """What goes through the networks in one call: until there are faces enough, or frames."""
         batch: list[Any] = []
         faces = frames = 0
         for item in self._analysis(items):
@@ -167,16 +190,16 @@ class VideoRestorer:
                 batch.append(item)
             else:
                 if self._begins_anew(item):  # so that batches are the same wherever a run began
-                    yield from self._restored(batch)
+                    yield batch
                     batch, faces, frames = [], 0, 0
                     self._routes.clear()
                 chosen = self._chosen(item)
                 batch.append(_Chosen(item, chosen))
                 faces, frames = faces + len(chosen), frames + 1
             if not faces or faces >= self._most or frames >= FRAMES_A_BATCH:
-                yield from self._restored(batch)
+                yield batch
                 batch, faces, frames = [], 0, 0
-        yield from self._restored(batch)
+        yield batch
 
     @property
     def _most(self) -> int:
@@ -227,10 +250,14 @@ class VideoRestorer:
         fits = LEAST_PX <= side_px <= self._most_px
         return fits and (not self.options.gates or gate(track.face) > 0)
 
-    def _restored(self, batch: list[Any]) -> Iterator[Any]:
-        """Restore the faces of some frames, all in one call of each network."""
+    def _begun(self, batch: list[Any]) -> Begun:
+        """The faces of some frames on their way through the networks, all in one call of each."""
         shown = [self._shown(entry) for entry in batch if isinstance(entry, _Chosen)]
-        done = iter(self._faces(shown, self._strength))
+        return batch, self._faces.begin(shown, self._strength)
+
+    def _finished(self, begun: Begun) -> Iterator[Any]:
+        batch, finish = begun
+        done = iter(finish())
         for entry in batch:
             if not isinstance(entry, _Chosen):
                 yield entry
@@ -244,7 +271,8 @@ class VideoRestorer:
             restorer = self._restorer_of(track)
             crop_from_upright = crop_from_frame(track.face.landmarks, restorer.template)
             faces.append(Aligned(track, restorer, compose(crop_from_upright, self._upright_from_coded)))
-        return Shown(frame, faces, self._time_s(frame), chosen.analysed.starts_shot)
+        canvas = None if frame.filtered is None else frame
+        return Shown(frame.view, faces, self._time_s(frame), chosen.analysed.starts_shot, canvas)
 
     def _strength(self, track: FaceTrack, pair: Callable[[], tuple[Crop, Crop]], template: Matrix) -> float:
         strength = self.options.strength * track.opacity

@@ -6,6 +6,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -25,20 +26,17 @@ from gpenvideo.gpen.generator import for_inference
 from gpenvideo.gpen.graphs import Graphs
 from gpenvideo.gpen.memory import keep_freed_memory
 from gpenvideo.gpen.onednn import OneDnnGPEN, has_post_operations
+from gpenvideo.processor import DTYPES, find_device, find_dtype, side_by_side
 
 __all__ = [
-    "DTYPES",
     "GPENRestorer",
     "Restorer",
-    "automatic_dtype",
     "buckets",
     "default_file",
-    "find_device",
     "is_suspect",
     "load",
 ]
 
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 SELF_CHECK_DB = 35.0  # bf16 gives 45 to 60 dB on trained and random networks; broken kernels give 10 or less
 
 
@@ -98,7 +96,7 @@ class GPENRestorer:
             raise OptionError(f"max_batch must be a power of two, got {max_batch}")
         self.config = model.config
         self.device = find_device(device)
-        self.dtype = _dtype(dtype, self.device)
+        self.dtype = find_dtype(dtype, self.device)
         self.max_batch = max_batch
         self.model = model
         """As it was given; do not change it."""
@@ -110,6 +108,8 @@ class GPENRestorer:
             self.dtype = torch.float32
             self._network = self._fast(torch.float32)
         self._run: Callable[[Tensor], Tensor] = self._network
+        self._workers: ThreadPoolExecutor | None = None
+        self._compiled = compile
         if compile:
             on_cpu = self.device.type == "cpu"
             self._run = _compiled(self._plain(self.dtype) if on_cpu else self._network, self.device)
@@ -233,9 +233,20 @@ class GPENRestorer:
         return min(size for size in buckets(self.max_batch) if size >= n)
 
     def _one_by_one(self, chunk: Tensor) -> Tensor:
+        """Faces on a CPU: several side by side, a thread each, which is quicker than threads for one face."""
         x = chunk.to(self.device, torch.float32).contiguous(memory_format=torch.channels_last)
-        done = [self._run(x[index : index + 1]) for index in range(len(x))]
-        return torch.cat(done) if len(done) > 1 else done[0]
+        faces = [x[index : index + 1] for index in range(len(x))]
+        if len(faces) == 1:
+            return self._run(faces[0])
+        if self._compiled or torch.get_num_threads() == 1:
+            return torch.cat([self._run(face) for face in faces])
+        if self._workers is None:
+            self._workers = side_by_side(torch.get_num_threads())
+        return torch.cat(list(self._workers.map(self._alone, faces)))
+
+    def _alone(self, face: Tensor) -> Tensor:
+        with torch.inference_mode():  # which holds for one thread
+            return self._run(face)
 
     def _recorded(self, graphs: Graphs, chunk: Tensor) -> Tensor:
         n = len(chunk)
@@ -346,48 +357,6 @@ def _test_picture(size_px: int) -> Tensor:
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     waves = [torch.sin(3 * x + y), torch.cos(5 * y - 2 * x), torch.sin(8 * x * y + 1)]
     return 0.8 * torch.stack(waves)[None]
-
-
-def find_device(name: str) -> torch.device:
-    """The device of a name; "auto" is CUDA where there is one. OptionError, DeviceError."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise OptionError(f"{name!r} is no device: say auto, cpu, cuda or cuda:1") from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        found = torch.cuda.device_count()
-        raise DeviceError(
-            f"{name} was asked for, but this machine has {found} CUDA devices; say --device cpu"
-        )
-    if device.type not in ("cpu", "cuda"):
-        raise OptionError(f"{name!r} is no device gpenvideo runs on: say auto, cpu or cuda")
-    return device
-
-
-def _dtype(name: str, device: torch.device) -> torch.dtype:
-    if name == "auto":
-        if device.type == "cuda":
-            return torch.float16
-        return torch.bfloat16 if _cpu_computes_bf16() else torch.float32
-    try:
-        return DTYPES[name]
-    except KeyError:
-        raise OptionError(f"{name!r} is no precision: say auto, {', '.join(DTYPES)}") from None
-
-
-def automatic_dtype(device: str) -> str:
-    """The precision that "auto" means on `device`: "fp32", "fp16" or "bf16"."""
-    chosen = _dtype("auto", torch.device(device))
-    return next(name for name, dtype in DTYPES.items() if dtype == chosen)
-
-
-def _cpu_computes_bf16() -> bool:
-    if hasattr(torch.cpu, "get_capabilities"):
-        capabilities = torch.cpu.get_capabilities()
-        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()  # before torch 2.12
 
 
 def _compiled(network: nn.Module, device: torch.device) -> Callable[[Tensor], Tensor]:

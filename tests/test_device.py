@@ -89,7 +89,9 @@ def test_a_device_restores_as_the_host_does(
     device = DeviceFaces(CPU, stages, Steady() if temporal else None, launch=machine)
     touched = 0
     for batch in film(restorer, layout):
-        for shown, one, other in zip(batch, host(batch, strengths), device(batch, strengths), strict=True):
+        for shown, one, other in zip(
+            batch, host.begin(batch, strengths)(), device.begin(batch, strengths)(), strict=True
+        ):
             (expected, where), (got, there) = one, other
             if not shown.faces:
                 assert got is shown.frame
@@ -134,6 +136,8 @@ def test_on_cuda(restorer: GPENRestorer) -> None:
     for mine, its in zip(
         film(restorer, Layout("yuv", 8, (2, 2))), film(there, Layout("yuv", 8, (2, 2))), strict=True
     ):
-        for (expected, _), (got, _) in zip(host(mine, strengths), faces(its, strengths), strict=True):
+        for (expected, _), (got, _) in zip(
+            host.begin(mine, strengths)(), faces.begin(its, strengths)(), strict=True
+        ):
             for ours, theirs in zip(expected.planes, got.planes, strict=True):
                 assert np.abs(ours.astype(int) - theirs.astype(int)).max() <= 4

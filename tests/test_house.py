@@ -22,8 +22,8 @@ ALLOWED = {  # what each part may import of ours; `errors` and `affine` are open
     "__main__": {"cli"},
     "cli": {
         *("analysis", "batch", "demo", "evaluate", "faces", "gpen", "live", "networks", "picture"),
-        *("pipeline", "report", "restorer", "segmented", "speed", "still", "tracks", "train"),
-        *("transcode", "video", "weights"),
+        *("pipeline", "processor", "report", "restorer", "segmented", "speed", "still", "tracks"),
+        *("train", "transcode", "video", "weights"),
     },
     "demo": {"degradation", "face", "faces", "picture", "report", "restorer", "transcode", "video"},
     "batch": {
@@ -49,13 +49,13 @@ ALLOWED = {  # what each part may import of ours; `errors` and `affine` are open
         *("steady",),
     },
     "speed": {"faces", "gpen", "restorer"},
-    "host": {"crops", "frame", "kernels", "stages", "steady"},
+    "host": {"crops", "frame", "kernels", "restorer", "stages", "steady"},
     "device": {"crops", "faces", "frame", "kernels", "restorer", "stages", "steady"},
     "persons": {"analysis", "face", "faces", "frame", "kernels", "picture", "stages"},
     "analysis": {"face", "faces", "frame", "kernels", "stages"},
     "still": {"crops", "face", "faces", "kernels", "networks", "picture", "restorer"},
     "crops": {"face", "faces", "frame", "kernels", "restorer"},
-    "networks": {"faces", "restorer", "weights"},
+    "networks": {"faces", "processor", "restorer", "weights"},
     "compare": {"frame"},
     "video": {"frame"},
     "stages": set(),
@@ -69,7 +69,7 @@ ALLOWED = {  # what each part may import of ours; `errors` and `affine` are open
         *("restorer", "video", "weights"),
     },
     "train": {"gpen", "faces", "kernels", "degradation", "evaluate", "weights"},
-    "restorer": {"gpen", "faces", "weights"},
+    "restorer": {"gpen", "faces", "processor", "weights"},
     "faces": {"face", "weights"},
     "kernels": {"frame"},
     "gpen": set(),
@@ -77,6 +77,7 @@ ALLOWED = {  # what each part may import of ours; `errors` and `affine` are open
     "face": set(),
     "weights": set(),
     "affine": set(),
+    "processor": set(),
     "errors": set(),
 }
 ONLY_IN = {  # packages that stay behind one door

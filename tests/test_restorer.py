@@ -222,6 +222,20 @@ def test_a_face_does_not_depend_on_its_company(model: GPEN, dtype: str) -> None:
     assert buckets(8) == [1, 2, 4, 8]
 
 
+def test_faces_side_by_side_come_out_as_alone(model: GPEN) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        restorer = GPENRestorer(model, device="cpu", dtype="fp32", max_batch=4)
+        faces = torch.rand(5, 3, restorer.size_px, restorer.size_px) * 2 - 1
+        together = restorer(faces)
+        assert torch.get_num_threads() == 2
+        torch.set_num_threads(1)
+        assert torch.equal(restorer(faces), together)
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_compiled_equals_eager(model: GPEN, cxx: str) -> None:
     x = faces(2)
     eager = GPENRestorer(model, device="cpu", dtype="fp32", max_batch=2)

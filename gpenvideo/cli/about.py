@@ -61,7 +61,7 @@ def info(
 
     import torch
 
-    from gpenvideo.restorer import automatic_dtype
+    from gpenvideo.processor import automatic_dtype
 
     packages = ("gpenvideo", "torch", "torchvision", "av", "facexlib", "numpy", "opencv-python", "pillow")
     devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]

@@ -120,7 +120,8 @@ def evaluate(
     from gpenvideo.evaluate.report import Judges, evaluate
     from gpenvideo.faces import alignment
     from gpenvideo.networks import load_detector
-    from gpenvideo.restorer import find_device, load
+    from gpenvideo.processor import find_device
+    from gpenvideo.restorer import load
 
     decay = None if degrade is None else Decay(degrade, preset, not no_colour)  # type: ignore[arg-type]
     restorer = None
@@ -177,7 +178,7 @@ def evaluate_videos(
     from gpenvideo.evaluate.video import evaluate_video, identity_measure
     from gpenvideo.faces.tracker import KEEP
     from gpenvideo.networks import load_detector
-    from gpenvideo.restorer import find_device
+    from gpenvideo.processor import find_device
 
     finder = load_detector(detector, device=device, threshold=KEEP)
     leader, analyse = _analysis(finder, tracks, {"truth": truth, "input": source})

@@ -295,7 +295,7 @@ class _Run:
         finder = OwnedDetector(networks.detector, networks.lock)
         analysis = Analysis(finder, info, live=True, stages=stages, detect_every_s=level.detect_every_s)
         restorer = OwnedRestorer(networks.restorers[level.weights], networks.lock)
-        self.video = VideoRestorer(restorer, analysis, info, RestoreOptions(), stages)
+        self.video = VideoRestorer(restorer, analysis, info, RestoreOptions(), stages, overlap=False)
         self._frames: deque[Frame] = deque()
         self._restored: Iterator[Any] = self.video(iter(self._frames.popleft, None))
 
