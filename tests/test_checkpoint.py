@@ -12,6 +12,7 @@ import warnings
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
@@ -384,32 +385,29 @@ def test_damage_anywhere_is_a_clear_refusal_or_harmless(data: st.DataObject) -> 
     damaged = bytearray(source)
     place = data.draw(st.integers(0, min(len(damaged), 3000) - 1))
     damaged[place] = data.draw(st.integers(0, 255))
-    file = Path(_scratch()) / "net.bin"
-    file.write_bytes(damaged)
-    try:
-        checkpoint.load(file)
-    except GpenvideoError as error:
-        one_line(error, file)
+    with TemporaryDirectory() as folder:  # tmp_path would be one for all examples
+        file = Path(folder) / "net.bin"
+        file.write_bytes(damaged)
+        try:
+            checkpoint.load(file)
+        except GpenvideoError as error:
+            one_line(error, file)
 
 
 _cache: dict[str, bytes] = {}
 
 
-def _scratch() -> str:
-    import tempfile
-
-    return tempfile.mkdtemp(prefix="gpenvideo-test-")
-
-
 def _small_files() -> dict[str, bytes]:
     if not _cache:
-        folder, model = Path(_scratch()), make(CONFIGS[0])
-        for way, (suffix, options) in WAYS.items():
-            checkpoint.save(model, folder / f"net.{suffix}", **options)
-            _cache[way] = (folder / f"net.{suffix}").read_bytes()
-        content = published.to_published(model.state_dict(), model.config)
-        torch.save(content, folder / "four.pth", pickle_protocol=4, _use_new_zipfile_serialization=False)
-        _cache["protocol 4"] = (folder / "four.pth").read_bytes()
+        model = make(CONFIGS[0])
+        with TemporaryDirectory() as place:
+            folder = Path(place)
+            for way, (suffix, options) in WAYS.items():
+                checkpoint.save(model, folder / f"net.{suffix}", **options)
+                _cache[way] = (folder / f"net.{suffix}").read_bytes()
+            content = published.to_published(model.state_dict(), model.config)
+            torch.save(content, folder / "four.pth", pickle_protocol=4, _use_new_zipfile_serialization=False)
+            _cache["protocol 4"] = (folder / "four.pth").read_bytes()
     return _cache
 
 
