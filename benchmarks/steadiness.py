@@ -87,7 +87,7 @@ def write_clips(
     write_clip(folder / "truth.mkv", scene.frames, scene.rate_hz, codec="ffv1", pixel_format="yuv444p")
     bad = folder / "bad.mp4"
     write_clip(bad, decayed(scene, preset, decay_seed(preset, seed)), scene.rate_hz, crf=BAD_CRF)
-    alone = RestoreOptions(temporal=False)
+    alone = RestoreOptions(temporal=False, grain="none")
     with (
         VideoReader(bad) as reader,
         VideoWriter(folder / "raw.mkv", reader, codec=LOSSLESS.codec) as writer,
@@ -96,7 +96,7 @@ def write_clips(
         for item in restorer(reader):
             writer.write(item.frame if isinstance(item, Restored) else item)
         writer.finish()
-    for way, options in (("no-temporal", alone), ("ships", RestoreOptions())):
+    for way, options in (("no-temporal", alone), ("ships", RestoreOptions(grain="none"))):
         target = folder / f"{way}.mkv"
         restore_video(bad, target, weights=network, detector=detector, options=options, encoding=LOSSLESS)
 

@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     )
     from gpenvideo.face import Face, FaceTrack
     from gpenvideo.faces.detector import RetinaFaceDetector
-    from gpenvideo.networks import NetworkOptions, load_detector
+    from gpenvideo.networks import NetworkOptions, load, load_detector
     from gpenvideo.picture import Picture
     from gpenvideo.pipeline import RestoreOptions
     from gpenvideo.report import Report
-    from gpenvideo.restorer import GPENRestorer, Restorer, load
+    from gpenvideo.restorer import GPENRestorer, Restorer
     from gpenvideo.segmented.resumable import restore_resumable
     from gpenvideo.still import restore_aligned, restore_image, restore_picture
     from gpenvideo.tracks.document import Track, Tracks
@@ -88,11 +88,11 @@ _HOMES = {
     "gpenvideo.errors": [name for name in __all__ if name.endswith(("Error", "Missing"))],
     "gpenvideo.face": ["Face", "FaceTrack"],
     "gpenvideo.faces.detector": ["RetinaFaceDetector"],
-    "gpenvideo.networks": ["NetworkOptions", "load_detector"],
+    "gpenvideo.networks": ["NetworkOptions", "load", "load_detector"],
     "gpenvideo.picture": ["Picture"],
     "gpenvideo.pipeline": ["RestoreOptions"],
     "gpenvideo.report": ["Report"],
-    "gpenvideo.restorer": ["GPENRestorer", "Restorer", "load"],
+    "gpenvideo.restorer": ["GPENRestorer", "Restorer"],
     "gpenvideo.segmented.resumable": ["restore_resumable"],
     "gpenvideo.still": ["restore_aligned", "restore_image", "restore_picture"],
     "gpenvideo.tracks.document": ["Track", "Tracks"],

@@ -22,6 +22,7 @@ from gpenvideo.errors import DependencyError, file_error
 from gpenvideo.face import Face
 from gpenvideo.faces.detector import Detector
 from gpenvideo.picture import Picture, write_picture
+from gpenvideo.pipeline import RestoreOptions
 from gpenvideo.report import Report
 from gpenvideo.restorer import Restorer
 from gpenvideo.transcode import restore_video
@@ -129,7 +130,10 @@ def run_demo(
     bad = (degrade(s.pixels, BAD, random) for s in shots)
     write_clip(clips["degraded"], bad, RATE_HZ, sound=sound, crf=BAD_CRF)
     tell("restoring it")
-    report = restore_video(clips["degraded"], clips["restored"], weights=restorer, detector=detector)
+    options = RestoreOptions(grain="none")  # which would count as error
+    report = restore_video(
+        clips["degraded"], clips["restored"], weights=restorer, detector=detector, options=options
+    )
     tell("comparing")
     quality = {name: measure(read_clip(path), shots, detector) for name, path in clips.items()}
     pairs = zip(read_clip(clips["degraded"]), read_clip(clips["restored"]), strict=True)

@@ -187,6 +187,9 @@ class StreamInfo:
     """Whether it is mirrored left to right before it is turned."""
 
     field_order: str = "progressive"
+    siting_told: bool = False
+    """Whether the stream says where its chroma lies."""
+
     assumed: tuple[str, ...] = ()
     """What the stream does not say and was assumed, a sentence each."""
 

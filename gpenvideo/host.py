@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from gpenvideo.crops import Crop, Finish, Shown, Strength, paste_of, through_each
 from gpenvideo.frame import Frame, Rectangle
 from gpenvideo.kernels.crop import crop
-from gpenvideo.kernels.paste import paste
+from gpenvideo.kernels.light import Seen, as_seen, returned
+from gpenvideo.kernels.paste import Paste, paste
 from gpenvideo.restorer import Restorer
 from gpenvideo.stages import Stages
 from gpenvideo.steady import Steady
@@ -35,16 +37,16 @@ class HostFaces:
 
         Calls are finished in the order in which they were begun.
         """
-        crops = self._crops(shown)
-        if not crops:
+        seen = self._seen(shown)
+        if not seen:
             return lambda: [(item.target, []) for item in shown]
         restorers = [face.restorer for item in shown for face in item.faces]
         if self._networks is None:
             self._networks = ThreadPoolExecutor(1, "gpenvideo-networks")
-        restored = self._networks.submit(self._through, restorers, crops)
+        restored = self._networks.submit(self._through, restorers, [each.pixels for each in seen])
 
         def finish() -> list[tuple[Frame, list[Rectangle]]]:
-            pairs = iter(zip(restored.result(), crops, strict=True))
+            pairs = iter(zip(restored.result(), seen, strict=True))
             return [self._pasted(item, [next(pairs) for _ in item.faces], strength) for item in shown]
 
         return finish
@@ -59,32 +61,42 @@ class HostFaces:
         with self._stages("network"):
             return through_each(restorers, crops)
 
-    def _crops(self, shown: Sequence[Shown]) -> list[Crop]:
-        """The aligned faces, steady."""
-        crops: list[Crop] = []
+    def _seen(self, shown: Sequence[Shown]) -> list[Seen]:
+        """The aligned faces, tone-mapped where the frame is HDR, and steady."""
+        found: list[Seen] = []
         for item in shown:
             if item.starts_shot and self._steady:
                 self._steady.cut()
             for face in item.faces:
                 with self._stages("crop"):
-                    pixels = crop(item.frame, face.crop_from_frame, face.restorer.size_px)
+                    seen = as_seen(
+                        crop(item.frame, face.crop_from_frame, face.restorer.size_px), item.frame.colour
+                    )
                 if self._steady:
                     with self._stages("steady"):
-                        pixels = self._steady(face.track.id, item.time_s, pixels)
-                crops.append(pixels)
-        return crops
+                        seen = replace(seen, pixels=self._steady(face.track.id, item.time_s, seen.pixels))
+                found.append(seen)
+        return found
 
     def _pasted(
-        self, shown: Shown, made: Sequence[tuple[Crop, Crop]], strength: Strength
+        self, shown: Shown, made: Sequence[tuple[Crop, Seen]], strength: Strength
     ) -> tuple[Frame, list[Rectangle]]:
         if not shown.faces:
             return shown.target, []
         pastes = []
-        for face, (restored, original) in zip(shown.faces, made, strict=True):
-            template = face.restorer.template
+        for face, (restored, seen) in zip(shown.faces, made, strict=True):
+            template, original = face.restorer.template, seen.pixels
             share = strength(face.track, lambda pair=(original, restored): pair, template)  # type: ignore[misc]
             matrix = shown.onto_target(face.crop_from_frame)
-            pastes.append((restored, original, matrix, template, share))
+            pastes.append(((restored, original, matrix, template, share), seen.beyond))
         with self._stages("paste"):
             frame = shown.target.copy()
-            return frame, paste(frame, [paste_of(*given) for given in pastes])
+            faces = [_in_light_of(frame, paste_of(*given), beyond) for given, beyond in pastes]
+            return frame, paste(frame, faces)
+
+
+def _in_light_of(frame: Frame, made: Paste, beyond: Crop | None) -> Paste:
+    """A face that is ready to be written, in the transfer and primaries of its frame."""
+    if beyond is None:
+        return made
+    return replace(made, restored=returned(made.restored, beyond, frame.colour))

@@ -9,21 +9,28 @@ from pathlib import Path
 import torch
 
 from gpenvideo import weights as manifest
-from gpenvideo.errors import FileMissing
+from gpenvideo.errors import CheckpointError, FileMissing, OptionError
 from gpenvideo.faces.detector import Detector, RetinaFaceDetector
 from gpenvideo.faces.identity import ARCFACE, Appearance, ArcFaceEmbedder, Embedder
+from gpenvideo.faces.landmarks import RefinedDetector
 from gpenvideo.faces.tracker import KEEP
+from gpenvideo.foreign import ForeignRestorer, SuperResolution, read_network
 from gpenvideo.processor import automatic_dtype, find_device
-from gpenvideo.restorer import Restorer, load
+from gpenvideo.restorer import GPENRestorer, Restorer
+from gpenvideo.restorer import load as load_gpen
+from gpenvideo.upscaling import Upscaler
 
 __all__ = [
     "NetworkOptions",
-    "detector_file",
+    "detector_files",
+    "load",
+    "load_background",
     "load_detector",
     "load_embedder",
     "load_finder",
     "load_networks",
     "load_restorer",
+    "load_upscaler",
 ]
 
 
@@ -67,6 +74,73 @@ def load_finder(
     return load_detector(detector, device=how.device, dtype=how.dtype, threshold=KEEP)
 
 
+def load(
+    path: str | PathLike[str] | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    *,
+    template: str | None = None,
+    compile: bool = False,
+    max_batch: int = 8,
+) -> GPENRestorer | ForeignRestorer:
+    """A restorer from a checkpoint: a path, a name of the manifest, or None for the default weights.
+
+    What is no GPEN is looked up among the networks that spandrel knows: GFPGAN, RestoreFormer, CodeFormer.
+
+    Args:
+        path: of a file, or a name.
+        device, dtype, compile, max_batch: see `GPENRestorer`; only a GPEN is compiled.
+        template: "gpen" or "ffhq", the alignment it was trained on. None takes the v2 checkpoint's own, a
+            published one's manifest entry's (by file name), else "gpen"; "ffhq" of what is no GPEN.
+
+    Raises:
+        FileError, CheckpointError, DeviceError, OptionError. DependencyError: spandrel is needed.
+    """
+    try:
+        return load_gpen(path, device, dtype, template=template, compile=compile, max_batch=max_batch)
+    except CheckpointError as error:
+        if path is None:
+            raise
+        network = read_network(manifest.find(path), refused=error)
+    if compile:
+        raise OptionError(
+            f"only GPEN networks are compiled, and it is a {network.architecture.name}", path=path
+        )
+    try:
+        return ForeignRestorer(
+            network, device=device, dtype=dtype, template=template or "ffhq", max_batch=max_batch
+        )
+    except OptionError as error:
+        raise OptionError(error.message, path=path) from error
+
+
+def load_background(path: str | PathLike[str], device: str = "auto", dtype: str = "auto") -> SuperResolution:
+    """A super-resolution network, for what is around the faces, from a path or a name of the manifest.
+
+    Raises FileError, CheckpointError, DeviceError, DependencyError; OptionError for a face network.
+    """
+    network = read_network(manifest.find(path))
+    try:
+        return SuperResolution(network, device=device, dtype=dtype)
+    except OptionError as error:
+        raise OptionError(error.message, path=path) from error
+
+
+def load_upscaler(
+    scale: int, background: str | PathLike[str] | None, options: NetworkOptions | None = None
+) -> Upscaler | None:
+    """What makes pictures `scale` times as large; None where that is 1.
+
+    Raises FileError, CheckpointError, DeviceError, DependencyError, OptionError: see `load_background`.
+    """
+    if scale == 1 and background is None:
+        return None
+    if scale == 1:
+        raise OptionError("a background network makes pictures larger: say --upscale 2 too")
+    how = options or NetworkOptions()
+    return Upscaler(scale, load_background(background, how.device, how.dtype) if background else None)
+
+
 def load_restorer(
     weights: str | PathLike[str] | Restorer | None, options: NetworkOptions | None = None
 ) -> Restorer:
@@ -88,8 +162,10 @@ def load_detector(
     device: str = "auto",
     dtype: str = "fp32",
     threshold: float = 0.9,
-) -> RetinaFaceDetector:
+) -> RetinaFaceDetector | RefinedDetector:
     """A face detector from a path or a name of the manifest; None is the first that is on this machine.
+
+    Landmarks are refined where the manifest names a network for that.
 
     With `dtype` "bf16", or "auto" on a CPU that computes it, it takes half the time, and its landmarks move
     by some 0.3 % of the eye distance.
@@ -99,22 +175,26 @@ def load_detector(
     place = find_device(device)
     chosen = automatic_dtype(place.type) if dtype == "auto" else dtype
     half = chosen == "bf16" and place.type == "cpu"
-    return RetinaFaceDetector(
-        detector_file(name),
-        device=place,
-        dtype=torch.bfloat16 if half else torch.float32,
-        threshold=threshold,
+    file, *finer = detector_files(name)
+    detector = RetinaFaceDetector(
+        file, device=place, dtype=torch.bfloat16 if half else torch.float32, threshold=threshold
     )
+    return RefinedDetector(detector, finer[0], device=place) if finer else detector
 
 
-def detector_file(name: str | PathLike[str] | None = None) -> Path:
-    """The weights of a detector: of a path or a name of the manifest; None is the first on this machine."""
+def detector_files(name: str | PathLike[str] | None = None) -> list[Path]:
+    """The weights of a detector, and of what refines its landmarks, if anything does.
+
+    Of a path or a name of the manifest; None is the first on this machine.
+    """
     if name is None:
         entries = [entry for entry in manifest.read_manifest().values() if entry.kind == "detector"]
         entries.sort(key=lambda entry: not entry.shipped)
         here = [entry for entry in entries if manifest.located(entry)]
         name = (here or entries)[0].name
-    return manifest.find(name)
+    entry = manifest.read_manifest().get(str(name))
+    finer = [manifest.find(entry.landmarks)] if entry and entry.landmarks else []
+    return [manifest.find(name), *finer]
 
 
 def load_embedder(device: str = "auto") -> Embedder:

@@ -29,7 +29,7 @@ from gpenvideo.faces.gates import FRONTAL_DEG, LARGE_PX, yaw_deg
 from gpenvideo.faces.identity import ARCFACE, Embedder, Embedding, People, guarded_strength
 from gpenvideo.faces.tracker import START
 from gpenvideo.frame import Frame, StreamInfo
-from gpenvideo.kernels.crop import crop
+from gpenvideo.kernels.crop import crop_as_seen
 from gpenvideo.kernels.picture import as_frame
 from gpenvideo.kernels.warp import resample
 from gpenvideo.picture import as_uint8, read_picture
@@ -127,14 +127,15 @@ class Identity:
                 wanted = last != second and (looks < SIGHTINGS_A_TRACK or not self.people.of(track.id))
                 if wanted and _is_clear(track, item.tracks, self._info.upright_size[0]):
                     self._looks[track.id] = (looks + 1, second)
-                    sightings[track.id] = self._seen(item.frame.view, track.face, self._info.upright_from_coded)
+                    upright_from_frame = self._info.upright_from_coded
+                    sightings[track.id] = self._seen(item.frame.view, track.face, upright_from_frame)
             self.people.meet(sightings, {track.id for track in item.tracks})
             tracks = [replace(track, person=self.people.of(track.id)) for track in item.tracks]
         return replace(item, tracks=tracks)
 
     def _seen(self, frame: Frame, face: Face, upright_from_frame: Matrix) -> Embedding:
         matrix = compose(crop_from_frame(face.landmarks, self.embedder.template), upright_from_frame)
-        (embedding,) = self.embedder(crop(frame, matrix, self.embedder.size_px)[None])
+        (embedding,) = self.embedder(crop_as_seen(frame, matrix, self.embedder.size_px)[None])
         return np.asarray(embedding)
 
     @property

@@ -11,19 +11,24 @@ from typing import Any, TypeVar
 
 from gpenvideo.affine import Matrix, compose
 from gpenvideo.analysis import Analysed
-from gpenvideo.crops import Aligned, Crop, Finish, Shown
+from gpenvideo.crops import Aligned, Crop, Shown
 from gpenvideo.device import DeviceFaces, common_device, disagreement
 from gpenvideo.errors import FaceError, OptionError
 from gpenvideo.face import Face, FaceTrack
 from gpenvideo.faces.alignment import crop_from_frame
 from gpenvideo.faces.gates import gate
+from gpenvideo.faces.mask import rounded
 from gpenvideo.faces.tracker import select
-from gpenvideo.frame import Frame, Rectangle, StreamInfo
+from gpenvideo.frame import Colour, Frame, Rectangle, StreamInfo
 from gpenvideo.host import HostFaces
+from gpenvideo.kernels.light import is_foreign, named
+from gpenvideo.matching.finishing import Finishing, Found
+from gpenvideo.matching.place import Place
 from gpenvideo.persons import Guard
-from gpenvideo.restorer import Restorer
+from gpenvideo.restorer import GPENRestorer, Restorer
 from gpenvideo.stages import Stages
 from gpenvideo.steady import PERIOD_S, WARM_UP_S, Steady
+from gpenvideo.upscaling import SCALES, Upscaler
 
 __all__ = ["RestoreOptions", "Restored", "VideoRestorer"]
 
@@ -76,10 +81,33 @@ class RestoreOptions:
     guard: bool = True
     """Whether a restored face that is not the same person any more is shown less; takes ArcFace's weights."""
 
+    color: str = "keep"
+    """"keep": faces of black-and-white and tinted pictures keep their chroma. "allow": they need not."""
+
+    grain: float | str = "match"
+    """The noise of the picture that faces take on: "match", "none", or a share of it, in [0, 1]."""
+
+    match_sharpness: bool = False
+    """Whether faces become nearly as soft as their picture, see `gpenvideo.matching.sharpness`."""
+
+    upscale: int = 1
+    """How many times as wide and high the whole picture becomes, before faces are written upon it: 1 to 4."""
+
+    background: str | None = None
+    """The path or name of a super-resolution network that does so; None interpolates."""
+
     def __post_init__(self) -> None:
         if not 0.0 <= self.strength <= 1.0:
             raise OptionError(f"a strength lies in [0, 1], got {self.strength}")
+        if self.upscale not in (1, *SCALES):
+            raise OptionError(f"pictures are made 2, 3 or 4 times as large, not {self.upscale}")
+        self.finishing  # noqa: B018 - checks them
         select([], self.select, min_face_px=self.min_face_px, max_faces=self.max_faces)  # checks them
+
+    @property
+    def finishing(self) -> Finishing:
+        """What faces take on of their picture."""
+        return Finishing(self.color, self.grain, self.match_sharpness)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,15 +116,17 @@ class Restored:
 
     frame: Frame
     source: Frame
-    """The frame as it was decoded; `frame` itself where nothing was written."""
+    """The frame as it was decoded, at its own size; `frame` itself where nothing was written."""
 
     tracks: list[FaceTrack]
     """The faces that were restored, px of the upright picture in square pixels."""
 
     masks: list[Rectangle]
-    """Every sample that was written lies in one of them; one for each of `tracks`."""
+    """Every sample of `frame` that a face was written to lies in one of them; one for each of `tracks`."""
 
     starts_shot: bool
+    found: Found | None = None
+    """What the picture is around the faces; None without any."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,7 +135,8 @@ class _Chosen:
     tracks: list[FaceTrack]
 
 
-Begun = tuple[list[Any], Finish]
+Finished = tuple[Frame, list[Rectangle], Found | None]
+Begun = tuple[list[Any], Callable[[], Iterable[Finished]]]
 
 
 class VideoRestorer:
@@ -120,6 +151,7 @@ class VideoRestorer:
         others: the restorers of the tracks (by id) that have one of their own.
         further: restorers to choose from besides `restorer`, by the size of a face: see `RestoreOptions`.
         guard: lowers the strength where a restored face is not the same person any more.
+        upscaler: makes every picture larger, before faces are written upon it.
         shift_s: what the reader takes off the source's times, exactly.
         overlap: whether a batch of frames is prepared while the one before is in the networks: more a second,
             and each later by a batch.
@@ -136,11 +168,13 @@ class VideoRestorer:
         others: Mapping[int, Restorer] | None = None,
         further: Sequence[Restorer] = (),
         guard: Guard | None = None,
+        upscaler: Upscaler | None = None,
         shift_s: Fraction = Fraction(0),
         overlap: bool = True,
     ) -> None:
         self._overlap = overlap
         self.options = options or RestoreOptions()
+        self._finishing = self.options.finishing
         self.stages = stages or Stages()
         self._others = others or {}
         self._restorers = sorted((restorer, *further), key=lambda restorer: restorer.size_px)
@@ -148,9 +182,9 @@ class VideoRestorer:
         self._analysis, self._guard = analysis, guard
         self._upright_from_coded = info.upright_from_coded
         self._most_px = MOST_PICTURES * max(info.upright_size)
-        self._shift_s = shift_s
+        self._shift_s, self._upscaler = shift_s, upscaler
         steady = Steady() if self.options.temporal else None
-        self._faces = _faces_of([*self._restorers, *self._others.values()], self.stages, steady)
+        self._faces = _faces_of([*self._restorers, *self._others.values()], self.stages, steady, info.colour)
         self._period: int | None = None
         self._batched: int | None = None  # the period of the last frame
         self._previous: set[int] = set()  # the tracks restored in the frame before; none as a period begins
@@ -164,6 +198,17 @@ class VideoRestorer:
         ]
         rule = f" ({', '.join(limits)}, {self._restorers[-1].size_px} px: wider ones)" if limits else ""
         return names + rule
+
+    @property
+    def announced(self) -> list[str]:
+        """What is done to whole pictures, a sentence each."""
+        return [self._upscaler.told] if self._upscaler else []
+
+    def warm_up(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """Run the networks whose first calls would take long: `GPENRestorer.warm_up`."""
+        for restorer in dict.fromkeys((*self._restorers, *self._others.values())):
+            if isinstance(restorer, GPENRestorer) and restorer.starts_slowly:
+                restorer.warm_up(progress)
 
     def __call__(self, items: Iterable[Frame | T]) -> Iterator[Restored | T]:
         """Restore a stream; items that are no frames (packets of other streams) keep their place in it."""
@@ -253,7 +298,30 @@ class VideoRestorer:
     def _begun(self, batch: list[Any]) -> Begun:
         """The faces of some frames on their way through the networks, all in one call of each."""
         shown = [self._shown(entry) for entry in batch if isinstance(entry, _Chosen)]
-        return batch, self._faces.begin(shown, self._strength)
+        strengths: list[float] = []  # of the faces, in their order
+
+        def strength(*of_face: Any) -> float:
+            strengths.append(self._strength(*of_face))
+            return strengths[-1]
+
+        paste = self._faces.begin(shown, strength)
+        return batch, lambda: self._matched(shown, paste(), strengths)
+
+    def _matched(
+        self, shown: Sequence[Shown], pasted: Sequence[tuple[Frame, list[Rectangle]]], strengths: list[float]
+    ) -> Iterator[Finished]:
+        """The frames with their faces as if these had been there always."""
+        strength_of = iter(strengths)
+        for item, (frame, masks) in zip(shown, pasted, strict=True):
+            found = None
+            if item.faces:
+                with self.stages("match"):
+                    places = [
+                        _place(item, face, mask, next(strength_of))
+                        for face, mask in zip(item.faces, masks, strict=True)
+                    ]
+                    found = self._finishing(frame, item.target, places, item.time_s)
+            yield frame, masks, found
 
     def _finished(self, begun: Begun) -> Iterator[Any]:
         batch, finish = begun
@@ -262,8 +330,8 @@ class VideoRestorer:
             if not isinstance(entry, _Chosen):
                 yield entry
                 continue
-            analysed, (frame, masks) = entry.analysed, next(done)
-            yield Restored(frame, analysed.frame, entry.tracks, masks, analysed.starts_shot)
+            analysed, (frame, masks, found) = entry.analysed, next(done)
+            yield Restored(frame, analysed.frame, entry.tracks, masks, analysed.starts_shot, found)
 
     def _shown(self, chosen: _Chosen) -> Shown:
         faces, frame = [], chosen.analysed.frame
@@ -272,6 +340,9 @@ class VideoRestorer:
             crop_from_upright = crop_from_frame(track.face.landmarks, restorer.template)
             faces.append(Aligned(track, restorer, compose(crop_from_upright, self._upright_from_coded)))
         canvas = None if frame.filtered is None else frame
+        if self._upscaler:
+            with self.stages("upscale"):
+                canvas = self._upscaler(frame)
         return Shown(frame.view, faces, self._time_s(frame), chosen.analysed.starts_shot, canvas)
 
     def _strength(self, track: FaceTrack, pair: Callable[[], tuple[Crop, Crop]], template: Matrix) -> float:
@@ -290,14 +361,21 @@ def _side_px(face: Face, restorer: Restorer) -> float:
     return restorer.size_px / math.hypot(*crop_from_upright[:, 0])
 
 
+def _place(shown: Shown, face: Aligned, written: Rectangle, strength: float) -> Place:
+    """Where a restored face lies in its frame."""
+    restorer, matrix = face.restorer, shown.onto_target(face.crop_from_frame)
+    mask = rounded(restorer.size_px, restorer.template)
+    return Place.of(face.track.id, written, mask, matrix, strength, shown.target.layout.depth_bits)
+
+
 def _faces_of(
-    restorers: Sequence[Restorer], stages: Stages, steady: Steady | None
+    restorers: Sequence[Restorer], stages: Stages, steady: Steady | None, colour: Colour
 ) -> HostFaces | DeviceFaces:
     """What restores faces: on the GPU of all restorers where its kernels pass a check, else on the host."""
     device = common_device(restorers)
     if device is None:
         return HostFaces(stages, steady)
-    problem = disagreement(device)
+    problem = f"this is {named(colour)} video" if is_foreign(colour) else disagreement(device)
     if problem is None:
         return DeviceFaces(device, stages, steady)
     warnings.warn(

@@ -56,6 +56,10 @@ class Report:
     """"embedder": by what people are told apart; "guard": the tracks whose strength it lowered with the least
     factor of each, or why there was none."""
 
+    matching: dict[str, float] = field(default_factory=dict)
+    """What the pictures with restored faces were: how many "frames", how many of them "monochrome" (black and
+    white, or tinted), and their mean "grain", a standard deviation in levels of 8 bits."""
+
     shots_s: list[float] = field(default_factory=list)
     """When each shot begins, seconds."""
 
@@ -77,6 +81,8 @@ class Report:
         time_s = restored.frame.time_s
         if restored.starts_shot:
             self.shots_s.append(time_s)
+        if restored.found:
+            self.match({"frames": 1, "monochrome": not restored.found.colour, "grain": restored.found.grain})
         faces = len(restored.tracks)
         self.faces_per_frame[faces] = self.faces_per_frame.get(faces, 0) + 1
         known = {track.id: track for track in self.tracks}
@@ -87,6 +93,14 @@ class Report:
             known[face.id].last_s = time_s
             known[face.id].frames += 1
             known[face.id].person = face.person or known[face.id].person
+
+    def match(self, further: dict[str, float]) -> None:
+        """Take what further pictures were into account, see `matching`."""
+        before = self.matching or {"frames": 0, "monochrome": 0, "grain": 0.0}
+        frames = before["frames"] + further["frames"]
+        grain = (before["grain"] * before["frames"] + further["grain"] * further["frames"]) / frames
+        monochrome = before["monochrome"] + further["monochrome"]
+        self.matching = {"frames": frames, "monochrome": monochrome, "grain": round(grain, 3)}
 
     @property
     def written(self) -> int:
@@ -112,8 +126,8 @@ def versions() -> dict[str, str]:
 class FrameReport:
     """One JSON line a written frame, streamed: {"pts": source ticks, "masks": [[x0, y0, x1, y1], ...]}.
 
-    Masks are luma samples of the coded frame, half-open; every sample that was written lies in one. The file
-    gets its name with `finish`; leaving the context before that removes it.
+    Masks are luma samples of the frame as it is encoded, half-open; every sample of a face lies in one. The
+    file gets its name with `finish`; leaving the context before that removes it.
     """
 
     def __init__(self, path: str | PathLike[str]) -> None:

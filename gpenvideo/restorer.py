@@ -182,6 +182,11 @@ class GPENRestorer:
         shape = (n, 3, self.size_px, self.size_px)
         return torch.empty(shape, device=self.device, memory_format=torch.channels_last)
 
+    @property
+    def starts_slowly(self) -> bool:
+        """Whether the first call of a batch size takes much longer than later ones: compiled, or recorded."""
+        return self._compiled or self._graphs is not None
+
     def warm_up(self, progress: Callable[[int, int], None] | None = None) -> None:
         """Run every batch size once, so that later calls meet a network that is compiled and in memory.
 

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-from gpenvideo.analysis import Analysed, Analysis, upright_picture
+from gpenvideo.analysis import Analysed, upright_picture
+from gpenvideo.assembly import analysis_of, identity_of, known_tracks, video_restorer
 from gpenvideo.compare import compared, compared_size
 from gpenvideo.errors import OptionError
 from gpenvideo.evaluate.run import RunMetrics
 from gpenvideo.faces.detector import Detector
 from gpenvideo.frame import Frame, StreamInfo
-from gpenvideo.networks import NetworkOptions, load_embedder, load_finder, load_networks, load_restorer
-from gpenvideo.persons import Analysing, Identity
+from gpenvideo.networks import NetworkOptions, load_finder
 from gpenvideo.picture import Picture, check_suffix, write_picture
 from gpenvideo.pipeline import Restored, RestoreOptions, VideoRestorer
 from gpenvideo.place import check_place, write_json
@@ -27,12 +27,11 @@ from gpenvideo.report import FrameReport, Report
 from gpenvideo.restorer import Restorer
 from gpenvideo.stream import prefetch
 from gpenvideo.tracks.document import Tracks
-from gpenvideo.tracks.file import read_tracks
 from gpenvideo.tracks.given import Given
 from gpenvideo.tracks.record import Record
+from gpenvideo.upscaling import enlarged_info, enlarged_size, interpolated
 from gpenvideo.video.options import Decoding, Encoding
 from gpenvideo.video.reader import VideoReader
-from gpenvideo.video.timing import as_ticks
 from gpenvideo.video.writer import VideoWriter
 
 __all__ = [
@@ -71,6 +70,9 @@ class Progress:
     network: str
     """What restores, on which device."""
 
+    doing: str = ""
+    """What is done before the first frame, where that takes time; "" from then on."""
+
 
 def restore_video(
     source: str | PathLike[str],
@@ -92,8 +94,9 @@ def restore_video(
 ) -> Report:
     """Restore the faces of a video file, and copy all else that is in it.
 
-    Samples outside the faces' masks reach the encoder as they were decoded, timestamps as they were read. The
-    target gets its name when it is whole; an earlier one stays until then.
+    Samples outside the faces' masks reach the encoder as they were decoded, or as the up-scaling made them
+    that `options` ask for; timestamps as they were read. The target gets its name when it is whole; an
+    earlier one stays until then.
 
     Args:
         source: a video file, a folder of pictures, or a printf pattern of them.
@@ -117,10 +120,12 @@ def restore_video(
     """
     begun, decoding, encoding = time.perf_counter(), decoding or Decoding(), encoding or Encoding()
     options = options or RestoreOptions()
-    known = _known(tracks, tracks_out, detector)
+    known = known_tracks(tracks, tracks_out, detector)
     with ExitStack() as stack:
-        reader = stack.enter_context(decoding.open(source))
-        size = compared_size(compare, reader.info) if compare else None
+        reader = stack.enter_context(decoding.open(source, restores=options.strength > 0))
+        size = enlarged_size(reader.info, options.upscale)
+        if compare:
+            size = compared_size(compare, enlarged_info(reader.info, options.upscale))
         encoding = _encoding(encoding, reader, Path(target))
         writer = stack.enter_context(VideoWriter(target, reader, size=size, **asdict(encoding)))
         _check_reports(report, report_frames, source, target)
@@ -128,8 +133,8 @@ def restore_video(
         outputs = [path for path in (target, report, report_frames) if path]
         record = Record(reader, tracks_out, *outputs) if tracks_out else None
         masks = stack.enter_context(FrameReport(report_frames)) if report_frames else None
-        identity = _identity(reader, networks, options)
-        video = _video_restorer(reader, weights, detector, networks, options, given, identity, record)
+        identity = identity_of(reader, networks, options)
+        video = video_restorer(reader, weights, detector, networks, options, given, identity, record)
         chosen = {"restore": asdict(options), "decode": asdict(decoding), "encode": asdict(encoding)}
         if given:
             chosen["tracks"] = {str(id): wish for id, wish in given.tracks.edits.items()}
@@ -146,6 +151,7 @@ def restore_video(
         told.identity = identity.facts
         told.warnings = [*reader.info.assumed, *reader.warnings, *writer.warnings, *identity.warnings]
         told.warnings += given.warnings if given else []
+        told.warnings += video.announced
     told.seconds = time.perf_counter() - begun
     told.fps = told.written / told.seconds
     if report:
@@ -153,88 +159,11 @@ def restore_video(
     return told
 
 
-def _known(
-    tracks: str | PathLike[str] | Tracks | None, tracks_out: object, detector: object
-) -> Tracks | None:
-    if tracks is None:
-        return None
-    if tracks_out is not None or detector is not None:
-        raise OptionError("where tracks are given none are searched for: leave tracks-out and detector out")
-    return tracks if isinstance(tracks, Tracks) else read_tracks(tracks)
-
-
-def _video_restorer(
-    reader: VideoReader,
-    weights: str | PathLike[str] | Restorer | None,
-    detector: str | PathLike[str] | Detector | None,
-    networks: NetworkOptions | None,
-    options: RestoreOptions,
-    given: Given | None,
-    identity: Identity,
-    record: Record | None = None,
-) -> VideoRestorer:
-    """What restores the frames of a reader: with a detector, or with the tracks that are given."""
-    stages, guard, shift_s = identity.stages, identity.guard, _shift_s(reader)
-    if given is None:
-        restorer, finder = load_networks(weights, detector, networks)
-        found = _analysis(reader, finder, options, identity, record)
-        if options.reference:
-            found = identity.wanted_only(found, options.reference, finder)
-        elif options.select.startswith("person:"):
-            identity.warn_of_looks()
-        further = _further(options, networks)
-        return VideoRestorer(
-            restorer, found, reader.info, options, stages, further=further, guard=guard, shift_s=shift_s
-        )
-    restorer = load_restorer(weights, networks)
-    wanted = {track.id: track.weights for track in given.tracks.tracks if track.weights and not track.skip}
-    alone = replace(networks or NetworkOptions(), template=None)  # which is for `weights`
-    loaded = {name: load_restorer(name, alone) for name in sorted(set(wanted.values()))}
-    others = {id: loaded[name] for id, name in wanted.items()}
-    found = given
-    if options.reference:
-        found = identity.told_apart(given)
-        found = identity.wanted_only(found, options.reference, load_finder(None, networks))
-    return VideoRestorer(
-        restorer,
-        found,
-        reader.info,
-        options,
-        stages,
-        others=others,
-        further=_further(options, networks),
-        guard=guard,
-        shift_s=shift_s,
-    )
-
-
-def _further(options: RestoreOptions, networks: NetworkOptions | None) -> list[Restorer]:
-    alone = replace(networks or NetworkOptions(), template=None)  # which is for `weights`
-    return [load_restorer(name, alone) for name in options.further_weights]
-
-
-def _shift_s(reader: VideoReader) -> Fraction:
-    """What is taken off the times of the stream that is restored: whole ticks."""
-    return as_ticks(reader.shift_s, reader.info.time_base) * reader.info.time_base
-
-
-def _identity(reader: VideoReader, networks: NetworkOptions | None, options: RestoreOptions) -> Identity:
-    embedder = load_embedder((networks or NetworkOptions()).device)
-    return Identity(embedder, reader.info, shift_s=float(_shift_s(reader)), guarded=options.guard)
-
-
-def _analysis(
-    reader: VideoReader, finder: Detector, options: RestoreOptions, identity: Identity, record: Record | None
-) -> Analysing:
-    analysis = Analysis(
-        finder,
-        reader.info,
-        detect_size_px=options.detect_size_px,
-        detect_every=options.detect_every,
-        stages=identity.stages,
-    )
-    told = identity.told_apart(analysis)
-    return record.of(told) if record else told
+def _as_large(restored: Restored, scale: int) -> Restored:
+    """With a source of the result's size, interpolated."""
+    if scale == 1:
+        return restored
+    return replace(restored, source=interpolated(restored.source, scale))
 
 
 def _encoding(encoding: Encoding, reader: VideoReader, target: Path) -> Encoding:
@@ -266,27 +195,30 @@ def _transcode(
     progress: Callable[[Progress], None] | None,
 ) -> None:
     """Run the three threads: decoding, restoring, and this one, which encodes."""
-    stages, info, depth = video.stages, reader.info, queue_depth(reader.info)
+    stages, info = video.stages, reader.info
+    result = enlarged_info(info, video.options.upscale)
     shift = round(reader.shift_s / info.time_base)
     begun = time.perf_counter()
 
-    def tell(time_s: float) -> None:
+    def tell(time_s: float, doing: str = "") -> None:
         if progress:
-            seconds = time.perf_counter() - begun
-            progress(
-                Progress(told.written, info.frames, seconds, told.faces, stages.slowest, time_s, told.network)
-            )
+            seconds, slowest = time.perf_counter() - begun, stages.slowest
+            said = (told.written, info.frames, seconds, told.faces, slowest, time_s, told.network, doing)
+            progress(Progress(*said))
 
     tell(0.0)
+    video.warm_up(lambda done, total: tell(0.0, f"warming up, {done} of {total}"))
     with (
-        prefetch(stages.each("decode", reader), depth, name="decode") as decoded,
-        prefetch(video(decoded), depth, name="restore") as restored,
+        prefetch(stages.each("decode", reader), queue_depth(info), name="decode") as decoded,
+        prefetch(video(decoded), queue_depth(result), name="restore") as restored,
     ):
         for item in restored:
             if not isinstance(item, Restored):
                 writer.write(item)
                 continue
-            frame = compared(compare, item.source, item.frame, info) if compare else item.frame
+            if compare or measured:
+                item = _as_large(item, video.options.upscale)
+            frame = compared(compare, item.source, item.frame, result) if compare else item.frame
             with stages("encode"):
                 writer.write(frame)
             if masks:
@@ -326,8 +258,8 @@ def analyse_video(
     begun, options = time.perf_counter(), options or RestoreOptions()
     with (decoding or Decoding()).open(source) as reader:
         record = Record(reader, tracks_out)
-        finder, identity = load_finder(detector, networks), _identity(reader, networks, options)
-        analysis, stages = _analysis(reader, finder, options, identity, record), identity.stages
+        finder, identity = load_finder(detector, networks), identity_of(reader, networks, options)
+        analysis, stages = analysis_of(reader, finder, options, identity, record), identity.stages
         frames = faces = 0
 
         def tell(time_s: float) -> None:
@@ -376,19 +308,20 @@ def preview_video(
     """
     check_suffix(target)
     check_place(target, source)
-    known = _known(tracks, None, detector)
-    with replace(decoding or Decoding(), start=moment, end=None).open(source) as reader:
+    known, options = known_tracks(tracks, None, detector), options or RestoreOptions()
+    part = replace(decoding or Decoding(), start=moment, end=None)
+    with part.open(source, restores=options.strength > 0) as reader:
         info = reader.info
         frame = next((item for item in reader if isinstance(item, Frame)), None)
         if frame is None:
             raise OptionError("that moment is after its end", path=source)
         given = Given(known, reader) if known else None
-        options = options or RestoreOptions()
-        identity = _identity(reader, networks, options)
-        video = _video_restorer(reader, weights, detector, networks, options, given, identity)
+        identity = identity_of(reader, networks, options)
+        video = video_restorer(reader, weights, detector, networks, options, given, identity)
         restored = next(iter(video([frame])))
-    whole = max(info.upright_size)
-    pictures = [upright_picture(f, info, whole) for f in (restored.source, restored.frame)]
+    large, restored = enlarged_info(info, options.upscale), _as_large(restored, options.upscale)
+    whole = max(large.upright_size)
+    pictures = [upright_picture(f, large, whole) for f in (restored.source, restored.frame)]
     write_picture(Picture(np.concatenate(pictures, axis=1)), target)
     return len(restored.tracks)
 

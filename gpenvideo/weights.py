@@ -34,7 +34,7 @@ __all__ = [
     "verify",
 ]
 
-KINDS = ("restorer", "detector", "parser", "features")
+KINDS = ("restorer", "detector", "landmarks", "parser", "features")
 LAYOUTS = ("gpen", "v2")
 TEMPLATES = ("gpen", "ffhq")
 SUFFIXES = (".safetensors", ".pth", ".pt", ".onnx")
@@ -54,6 +54,7 @@ class Weights:
     commercial use. kind: one of KINDS. layout: for a restorer one of LAYOUTS (gpen = as published), else the
     network's name. template: the alignment a restorer wants, one of TEMPLATES; "" for other kinds.
     size_px: side of the square input, 0 where it means nothing. advice: when to take it, one sentence.
+    landmarks: for a detector the entry whose network refines its landmarks; "" for none.
     urls: mirrors, tried in order. sha256 (lower-case hex) and bytes: "" and 0 where unknown, and then `pull`
     refuses. page: where a person finds the file by hand. shipped: it lies in `bundled_dir()` already.
 
@@ -73,6 +74,7 @@ class Weights:
     page: str = ""
     template: str = ""
     size_px: int = 0
+    landmarks: str = ""
     shipped: bool = False
 
     def __post_init__(self) -> None:
@@ -88,6 +90,7 @@ class Weights:
             (restorer and self.layout not in LAYOUTS, f"layout must be one of {', '.join(LAYOUTS)}"),
             (restorer and self.template not in TEMPLATES, f"template must be one of {', '.join(TEMPLATES)}"),
             (not restorer and self.template, "template is for restorers only"),
+            (self.kind != "detector" and self.landmarks, "landmarks is for detectors only"),
             (not re.fullmatch(r"([0-9a-f]{64})?", self.sha256), "sha256 must be 64 lower-case hex digits"),
             (self.bytes < 0 or self.size_px < 0, "bytes and size_px must be positive"),
             (bool(self.sha256) != bool(self.bytes), "sha256 and bytes go together"),

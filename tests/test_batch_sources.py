@@ -179,6 +179,7 @@ def test_every_setting_is_an_option_of_restore_and_the_other_way_round(said: Tol
     options = set(re.findall(r"--([a-z][a-z-]+)", said("restore", "--help").out))
     own = {"output", "aligned", "tracks-in", "tracks-out", "compare", "preview", "metrics", "report"}
     own |= {"report-frames", "json", "help", "resumable", "no-gates", "no-temporal", "no-guard"}
+    own |= {"no-match-sharpness"}
     assert options - own == set(SETTINGS)
     batch = set(re.findall(r"--([a-z][a-z-]+)", said("batch", "--help").out))
     assert set(SETTINGS) <= batch

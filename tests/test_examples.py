@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -122,6 +123,17 @@ def test_edit_tracks(tmp_path: Path) -> None:
     (track,) = gpenvideo.read_tracks(document).tracks
     assert track.strength == 0.7
     assert (tmp_path / "tracks.png").exists()
+
+
+def test_old_film(tmp_path: Path) -> None:
+    source, target = portrait_clip(tmp_path / "old.mkv", frames=4), tmp_path / "master.mkv"
+    command = [sys.executable, EXAMPLES / "old_film.py", source, target, "film-8mm"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("film-8mm: {")
+    assert "4 faces of 1 tracks in 4 pictures" in done.stdout
+    assert list(decoded_planes(target)) == list(decoded_planes(source))
+    assert json.loads((tmp_path / "master.mkv.json").read_text())["options"]["encode"]["codec"] == "ffv1"
 
 
 def test_restore_webcam(tmp_path: Path) -> None:

@@ -513,7 +513,7 @@ def test_gates_fall_smoothly_to_nothing() -> None:
 
 def restored(frame: Frame, tracks: list[FaceTrack], **options: Any) -> Any:
     analysis = stream([(np.stack([frame.planes[2], frame.planes[0], frame.planes[1]], axis=2), tracks, True)])
-    video = VideoRestorer(Same(64, paint=-0.9), analysis, info(), RestoreOptions(**options))
+    video = VideoRestorer(Same(64, paint=-0.9), analysis, info(), RestoreOptions(grain="none", **options))
     return next(iter(video([])))
 
 

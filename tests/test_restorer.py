@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ import torch
 import gpenvideo
 from gpenvideo.errors import DeviceError, FileMissing, OptionError
 from gpenvideo.faces.alignment import template
+from gpenvideo.frame import Colour, Layout, StreamInfo
 from gpenvideo.gpen import GPEN, GPENConfig, checkpoint
+from gpenvideo.pipeline import VideoRestorer
 from gpenvideo.restorer import GPENRestorer, buckets, is_suspect
 
 CONFIG = GPENConfig(32, 32, (16, 12, 8, 8), style_dim=32, mapping_layers=2)
@@ -243,6 +246,12 @@ def test_compiled_equals_eager(model: GPEN, cxx: str) -> None:
         warnings.simplefilter("ignore")  # torch's own, about itself
         compiled = GPENRestorer(model, device="cpu", dtype="fp32", max_batch=2, compile=True)
         torch.testing.assert_close(compiled(x), eager(x), rtol=1e-4, atol=1e-4)
+    assert (compiled.starts_slowly, eager.starts_slowly) == (True, False)
+    info = StreamInfo(64, 48, "gray", Layout("grey", 8), Colour(1, False), Fraction(1, 25))
+    for restorer, expected in ((compiled, [(1, 1)]), (eager, [])):
+        told: list[tuple[int, int]] = []
+        VideoRestorer(restorer, iter, info).warm_up(lambda *done, told=told: told.append(done))
+        assert told == expected
 
 
 def test_loading_by_path(model: GPEN, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from gpenvideo.errors import OptionError, file_error
 from gpenvideo.networks import NetworkOptions
 from gpenvideo.pipeline import RestoreOptions
+from gpenvideo.presets import with_material
 from gpenvideo.segmented.work import Work
 from gpenvideo.video.options import Decoding, Encoding
 
@@ -56,6 +57,7 @@ def _moment(field: str) -> _Setting:
 
 
 SETTINGS = {
+    "material": _text("material", "material"),
     "weights": _text("work", "weights"),
     "detector": _text("work", "detector"),
     "template": _text("networks", "template"),
@@ -70,6 +72,11 @@ SETTINGS = {
     "gates": _flag("options", "gates"),
     "temporal": _flag("options", "temporal"),
     "guard": _flag("options", "guard"),
+    "upscale": _whole("options", "upscale"),
+    "background": _text("options", "background"),
+    "color": _text("options", "color"),
+    "grain": _Setting((str, int, float), "match, none or a number", "options", "grain"),
+    "match-sharpness": _flag("options", "match_sharpness"),
     "detect-size": _whole("options", "detect_size_px"),
     "detect-every": _whole("options", "detect_every"),
     "start": _moment("start"),
@@ -77,6 +84,10 @@ SETTINGS = {
     "video-stream": _whole("decoding", "video_stream"),
     "rate": _moment("rate"),
     "strict": _flag("decoding", "strict"),
+    "deinterlace": _text("decoding", "deinterlace"),
+    "ivtc": _flag("decoding", "ivtc"),
+    "prefilter": _text("decoding", "prefilter"),
+    "prefilter-output": _flag("decoding", "prefilter_output"),
     "codec": _text("encoding", "codec"),
     "crf": _number("encoding", "crf"),
     "preset": _text("encoding", "preset"),
@@ -96,8 +107,8 @@ def work_of(source: str, settings: Mapping[str, Any], container: str = ".mkv") -
     groups: dict[str, dict[str, Any]] = {
         name: {} for name in ("work", "networks", "options", "decoding", "encoding")
     }
-    for name, value in settings.items():
-        if value is not None:
+    for name, value in with_material(settings.get("material"), settings).items():
+        if name != "material":
             known = _known(name)
             groups[known.group][known.field] = value
     if "reference" in groups["options"]:
@@ -164,7 +175,7 @@ def _checked(name: str, value: Any, folder: Path) -> Any:
         if not all(isinstance(picture, str) for picture in pictures):
             raise OptionError(f"{name} is {known.called}, got {value!r}")
         return [str(Path(folder, picture)) for picture in pictures]
-    if name in ("weights", "detector") and Path(folder, value).is_file():
+    if name in ("weights", "detector", "background") and Path(folder, value).is_file():
         return str(Path(folder, value))
     return value
 

@@ -204,7 +204,7 @@ def is_changed(before: str | None, after: str | None) -> bool:
 def is_whole(source: str) -> bool:
     """Whether a file opens as a video: one that is being copied or recorded often does not yet."""
     try:
-        Decoding().open(source).close()
+        Decoding(deinterlace="off").open(source).close()
     except GpenvideoError:
         return False
     return True

@@ -12,16 +12,19 @@ import typer
 from gpenvideo.cli.about import demo, info
 from gpenvideo.cli.batch import BatchCommand, batch
 from gpenvideo.cli.bench import bench
+from gpenvideo.cli.conditional import colorize, inpaint, segmentation_to_face
 from gpenvideo.cli.console import err, out, show_warning
 from gpenvideo.cli.degrade import degrade
 from gpenvideo.cli.evaluate import app as evaluate_app
 from gpenvideo.cli.interrupts import Interrupted, interruptible, leave
 from gpenvideo.cli.jobs import app as jobs_app
 from gpenvideo.cli.live import live
+from gpenvideo.cli.materials import materials
 from gpenvideo.cli.restore import restore
 from gpenvideo.cli.tracks import tracks
 from gpenvideo.cli.train import train
 from gpenvideo.cli.train_detector import train_detector
+from gpenvideo.cli.train_landmarks import train_landmarks
 from gpenvideo.cli.weights import app as weights_app
 from gpenvideo.errors import GpenvideoError
 from gpenvideo.weights import cache_dir
@@ -40,11 +43,16 @@ app.command(cls=BatchCommand)(batch)
 app.command()(tracks)
 app.command()(live)
 app.command()(info)
+app.command()(materials)
 app.command()(demo)
 app.command()(bench)
 app.command()(degrade)
+app.command()(colorize)
+app.command()(inpaint)
+app.command()(segmentation_to_face)
 app.command()(train)
 app.command()(train_detector)
+app.command()(train_landmarks)
 app.add_typer(jobs_app, name="jobs", no_args_is_help=True)
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(weights_app, name="weights", no_args_is_help=True)

@@ -11,17 +11,26 @@ import typer
 from typer.core import TyperCommand
 
 from gpenvideo.cli.console import Device, Dtype, Json
+from gpenvideo.cli.materials import Material, tell_material
 from gpenvideo.cli.restore import (
+    Background,
     Codec,
+    Color,
     Crf,
+    Deinterlace,
     DetectEvery,
     DetectSize,
     End,
     Gates,
+    Grain,
     Guarded,
+    Ivtc,
+    MatchSharpness,
     MaxFaces,
     MinFace,
     PixFmt,
+    Prefilter,
+    PrefilterOutput,
     Preset,
     Rate,
     Reference,
@@ -30,6 +39,7 @@ from gpenvideo.cli.restore import (
     Strength,
     Strict,
     Temporal,
+    Upscale,
 )
 from gpenvideo.cli.restore import Stream as VideoStream
 from gpenvideo.errors import OptionError
@@ -114,6 +124,7 @@ def batch(
     ] = None,
     weights: Annotated[str | None, typer.Option(help="A checkpoint, or a name of `weights list`.")] = None,
     detector: Annotated[str | None, typer.Option(help="RetinaFace weights: a path or a name.")] = None,
+    material: Material = None,
     strength: Strength = 1.0,
     template: Annotated[str | None, typer.Option(help="gpen or ffhq, if the weights do not say.")] = None,
     device: Device = "auto",
@@ -126,6 +137,9 @@ def batch(
     gates: Gates = True,
     temporal: Temporal = True,
     guard: Guarded = True,
+    color: Color = "keep",
+    grain: Grain = "match",
+    match_sharpness: MatchSharpness = False,
     detect_size: DetectSize = 640,
     detect_every: DetectEvery = None,
     start: Start = None,
@@ -133,10 +147,16 @@ def batch(
     video_stream: VideoStream = None,
     rate: Rate = None,
     strict: Strict = False,
+    deinterlace: Deinterlace = "auto",
+    ivtc: Ivtc = False,
+    prefilter: Prefilter = None,
+    prefilter_output: PrefilterOutput = False,
     codec: Codec = None,
     crf: Crf = None,
     preset: Preset = None,
     pix_fmt: PixFmt = None,
+    upscale: Upscale = 1,
+    background: Background = None,
     as_json: Json = False,
 ) -> None:
     """Restore many videos, on from where an earlier run was; `gpenvideo jobs` tells what became of them.
@@ -157,6 +177,7 @@ def batch(
         verify=verify,
         delete_partial=delete_partial,
     )
+    tell_material(ctx, material)
     with shown_batch(as_json) as shown:
         summary = run_batch(
             given,

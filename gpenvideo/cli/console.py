@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
+    from gpenvideo.foreign import ForeignRestorer
     from gpenvideo.restorer import GPENRestorer
 
 __all__ = ["Device", "Dtype", "Json", "described", "err", "out", "print_json", "say", "show_warning"]
@@ -37,9 +38,12 @@ def show_warning(message: Warning | str, category: type[Warning], *_: Any, **__:
         err.print(f"warning: {message}", style="yellow", markup=False, highlight=False)
 
 
-def described(restorer: GPENRestorer) -> str:
+def described(restorer: GPENRestorer | ForeignRestorer) -> str:
     """The network and where it runs, in a line."""
+    from gpenvideo.foreign import ForeignRestorer
+
     names = {"cpu": "the CPU", "cuda": "CUDA"}
     precision = str(restorer.dtype).removeprefix("torch.")
     where = names[restorer.device.type]
-    return f"{restorer.size_px} px {restorer.config.layout} network on {where}, {precision}"
+    kind = restorer.name if isinstance(restorer, ForeignRestorer) else restorer.config.layout
+    return f"{restorer.size_px} px {kind} network on {where}, {precision}"

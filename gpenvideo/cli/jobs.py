@@ -68,7 +68,7 @@ def jobs_retry(
     """Let the next `gpenvideo batch` try files again that failed, were cancelled, or are done."""
     with _store(out_) as store:
         jobs = [_found(store, id) for id in ids or ()] + (store.jobs("failed") if failed else [])
-        if not jobs:
+        if not jobs and not failed:
             raise OptionError("name the jobs to try again, or all that failed with --failed")
         for job in jobs:
             store.set_state(job.id, "queued", attempts=0)

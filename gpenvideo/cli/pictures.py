@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from gpenvideo.cli.console import described, err, out, print_json
 from gpenvideo.errors import FaceError, FileMissing, GpenvideoError, OptionError
 
-__all__ = ["picture_pairs", "restore_pictures"]
+__all__ = ["each_picture", "picture_pairs", "restore_pictures"]
 
 
 def picture_pairs(source: Path, output: Path) -> list[tuple[Path, Path]]:
@@ -45,32 +45,55 @@ def restore_pictures(
     *,
     aligned: bool,
     strength: float,
+    upscale: int = 1,
+    background: str | None = None,
     as_json: bool,
 ) -> None:
-    """Restore each picture, with a line for each; one of several that fails does not stop the others.
-
-    Raises FaceError at the end when some failed.
-    """
-    from gpenvideo.networks import load_detector
-    from gpenvideo.restorer import load
+    """Restore each picture; see `each_picture`."""
+    from gpenvideo.networks import NetworkOptions, load, load_detector, load_upscaler
     from gpenvideo.still import restore_picture
 
     compile = networks["compile"]
     finder = None if aligned else load_detector(detector, device=networks["device"])
+    upscaler = load_upscaler(upscale, background, NetworkOptions(**networks))
     restorer = load(weights, **networks, max_batch=1 if compile else 8)
     if not as_json:
-        err.print(described(restorer), highlight=False)
+        err.print(described(restorer), markup=False, highlight=False)
     if compile:
         with err.status("compiling the network"):
             restorer.warm_up()
+
+    def restored(picture: Path, target: Path) -> dict[str, Any]:
+        faces = restore_picture(
+            picture,
+            target,
+            restorer,
+            aligned=aligned,
+            detector=finder,
+            strength=strength,
+            upscaler=upscaler,
+        )
+        return {"faces": faces}
+
+    each_picture(pairs, restored, as_json=as_json)
+
+
+def each_picture(
+    pairs: Sequence[tuple[Path, Path]], make: Callable[[Path, Path], dict[str, Any]], *, as_json: bool
+) -> None:
+    """Make each picture's result, with a line for each; one of several that fails does not stop the others.
+
+    Args:
+        make: takes a picture and where its result goes, and gives what is told of it.
+
+    Raises FaceError at the end when some failed.
+    """
     failures = 0
     for picture, target in _shown(pairs, quiet=as_json):
         start = time.perf_counter()
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            faces = restore_picture(
-                picture, target, restorer, aligned=aligned, detector=finder, strength=strength
-            )
+            facts = make(picture, target)
         except GpenvideoError as error:
             if len(pairs) == 1:
                 raise
@@ -82,11 +105,10 @@ def restore_pictures(
             continue
         seconds = round(time.perf_counter() - start, 3)
         if as_json:
-            print_json({"input": str(picture), "output": str(target), "faces": faces, "seconds": seconds})
-        else:
-            out.print(
-                f"{target}: {faces} {'face' if faces == 1 else 'faces'}, {seconds:.2f} s", highlight=False
-            )
+            print_json({"input": str(picture), "output": str(target), **facts, "seconds": seconds})
+            continue
+        told = [f"{number} {what[:-1] if number == 1 else what}" for what, number in facts.items()]
+        out.print(f"{target}: {', '.join([*told, f'{seconds:.2f} s'])}", highlight=False)
     if failures:
         raise FaceError(f"{failures} of {len(pairs)} pictures could not be restored")
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from gpenvideo.cli.console import Device, Dtype, Json
+from gpenvideo.cli.materials import MaterialDefaults, tell_material
 from gpenvideo.cli.pictures import picture_pairs, restore_pictures
 from gpenvideo.errors import OptionError
 
@@ -16,6 +17,7 @@ __all__ = ["restore"]
 PICTURE_SUFFIXES = (".png", ".tif", ".tiff", ".dpx", ".exr")  # of sequences that can be written
 PICTURE_CODECS = ("png", "tiff", "dpx", "exr")
 FACES, PART, CODEC, TOLD = "Which faces", "Which part", "How it is written", "What is told"
+LOOK = "How faces look"
 
 Strength = Annotated[float, typer.Option(min=0, max=1, help="How much of the restored face.")]
 Select = Annotated[
@@ -36,6 +38,20 @@ Temporal = Annotated[
 Guarded = Annotated[
     bool, typer.Option("--guard/--no-guard", help="Less where the person changes.", rich_help_panel=FACES)
 ]
+Color = Annotated[
+    str, typer.Option(help="keep: faces of black-and-white film stay so; or allow.", rich_help_panel=LOOK)
+]
+Grain = Annotated[
+    str, typer.Option(help="The film's grain on faces: match, none or 0 to 1.", rich_help_panel=LOOK)
+]
+MatchSharpness = Annotated[
+    bool,
+    typer.Option(
+        "--match-sharpness/--no-match-sharpness",
+        help="Faces nearly as soft as their picture.",
+        rich_help_panel=LOOK,
+    ),
+]
 DetectSize = Annotated[
     int, typer.Option(min=16, help="Longest side of what the detector sees, px.", rich_help_panel=FACES)
 ]
@@ -54,6 +70,22 @@ Stream = Annotated[int | None, typer.Option(min=0, help="Which video stream, fro
 Rate = Annotated[
     str | None, typer.Option(help="Frames a second, of sequences and raw streams.", rich_help_panel=PART)
 ]
+Deinterlace = Annotated[
+    str,
+    typer.Option(
+        help="auto, off, bwdif, w3fdif or yadif; bwdif:field: a picture a field.", rich_help_panel=PART
+    ),
+]
+Ivtc = Annotated[
+    bool, typer.Option("--ivtc", help="Take film out of 3:2 (inverse telecine).", rich_help_panel=PART)
+]
+Prefilter = Annotated[
+    str | None,
+    typer.Option(help="FFmpeg filters; faces are found in what they make.", rich_help_panel=PART),
+]
+PrefilterOutput = Annotated[
+    bool, typer.Option("--prefilter-output", help="That is the picture, too.", rich_help_panel=PART)
+]
 Strict = Annotated[
     bool, typer.Option("--strict", help="Damage in the source is an error.", rich_help_panel=PART)
 ]
@@ -66,6 +98,13 @@ Codec = Annotated[
 Crf = Annotated[float | None, typer.Option(help="Quality, the encoder's scale.", rich_help_panel=CODEC)]
 Preset = Annotated[str | None, typer.Option(help="The encoder's preset.", rich_help_panel=CODEC)]
 PixFmt = Annotated[str | None, typer.Option(help="Default: the source's.", rich_help_panel=CODEC)]
+Upscale = Annotated[
+    int, typer.Option(min=1, max=4, help="The whole picture 2, 3 or 4 times as large.", rich_help_panel=CODEC)
+]
+Background = Annotated[
+    str | None,
+    typer.Option(help="A super-resolution network for --upscale; default: Lanczos.", rich_help_panel=CODEC),
+]
 Resumable = Annotated[
     bool,
     typer.Option("--resumable", help="Goes on where an earlier run was ended.", rich_help_panel=CODEC),
@@ -86,6 +125,7 @@ FramesFile = Annotated[
 
 
 def restore(
+    ctx: typer.Context,
     source: Annotated[
         Path,
         typer.Argument(
@@ -102,6 +142,7 @@ def restore(
     ] = None,
     detector: Annotated[str | None, typer.Option(help="RetinaFace weights: a path or a name.")] = None,
     aligned: Annotated[bool, typer.Option("--aligned", help="The pictures are aligned faces.")] = False,
+    material: MaterialDefaults = None,
     strength: Strength = 1.0,
     template: Annotated[str | None, typer.Option(help="gpen or ffhq, if the weights do not say.")] = None,
     device: Device = "auto",
@@ -114,6 +155,9 @@ def restore(
     gates: Gates = True,
     temporal: Temporal = True,
     guard: Guarded = True,
+    color: Color = "keep",
+    grain: Grain = "match",
+    match_sharpness: MatchSharpness = False,
     detect_size: DetectSize = 640,
     detect_every: DetectEvery = None,
     tracks_in: TracksIn = None,
@@ -123,10 +167,16 @@ def restore(
     video_stream: Stream = None,
     rate: Rate = None,
     strict: Strict = False,
+    deinterlace: Deinterlace = "auto",
+    ivtc: Ivtc = False,
+    prefilter: Prefilter = None,
+    prefilter_output: PrefilterOutput = False,
     codec: Codec = None,
     crf: Crf = None,
     preset: Preset = None,
     pix_fmt: PixFmt = None,
+    upscale: Upscale = 1,
+    background: Background = None,
     resumable: Resumable = False,
     compare: Compare = None,
     preview: Preview = None,
@@ -140,6 +190,8 @@ def restore(
     if _is_pictures(source, rate):
         if tracks_in or tracks_out or reference or resumable:
             raise OptionError("tracks are of videos, and so are references and --resumable", path=source)
+        if material:
+            raise OptionError("materials are of videos: leave --material out", path=source)
         if weights and len(weights) > 1:
             raise OptionError("pictures are restored by one network: give --weights once", path=source)
         pairs = picture_pairs(source, output or _beside(source))
@@ -150,19 +202,25 @@ def restore(
             networks,
             aligned=aligned,
             strength=strength,
+            upscale=upscale,
+            background=background,
             as_json=as_json,
         )
         return
     if aligned:
         raise OptionError("--aligned is for pictures", path=source)
+    tell_material(ctx, material)
     from gpenvideo.cli import video
 
     options: dict[str, Any] = {"strength": strength, "select": select, "min_face_px": min_face}
     options |= {"max_faces": max_faces, "detect_size_px": detect_size, "detect_every": detect_every}
     options |= {"gates": gates, "temporal": temporal, "guard": guard}
+    options |= {"color": color, "grain": grain, "match_sharpness": match_sharpness}
     options |= {"reference": tuple(map(str, reference or ())), "further_weights": tuple(weights or ())[1:]}
+    options |= {"upscale": upscale, "background": background}
     decoding: dict[str, Any] = {"start": start, "end": end, "rate": rate, "strict": strict}
-    decoding |= {"video_stream": video_stream}
+    decoding |= {"video_stream": video_stream, "deinterlace": deinterlace, "ivtc": ivtc}
+    decoding |= {"prefilter": prefilter, "prefilter_output": prefilter_output}
     common: dict[str, Any] = {"weights": weights[0] if weights else None, "detector": detector}
     common |= {"networks": networks, "options": options, "tracks": tracks_in}
     if preview is not None:

@@ -7,7 +7,7 @@ import tempfile
 import time
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -29,10 +29,9 @@ from gpenvideo.cli.train import (
 from gpenvideo.errors import GpenvideoError, OptionError, file_error
 
 if TYPE_CHECKING:
-    from gpenvideo.train.detector_data import Scenes
-    from gpenvideo.train.detector_loop import DetectorOptions
+    from gpenvideo.train.detector_labels import Label
 
-__all__ = ["train_detector"]
+__all__ = ["TEACHER", "TICK_EVERY", "run_options", "taught_labels", "train_detector"]
 
 TEACHER = "RetinaFace-mobilenet0.25"
 TICK_EVERY, DRY_STEPS = 25, 3  # steps
@@ -67,13 +66,15 @@ def train_detector(
     """Train a face detector (RetinaFace mobilenet0.25). After Ctrl-C the same command goes on."""
     from gpenvideo.faces.detector import RetinaFace, read_state
     from gpenvideo.train import detector_loop, parallel
+    from gpenvideo.train.detector_data import Scenes, list_backgrounds
     from gpenvideo.weights import find
 
     given = {"steps": steps, "lr": lr, "workers": workers, "seed": seed}
     given = {name: value for name, value in given.items() if value is not None} | settings_of(settings)
-    options = _options(out, given, resume)
+    options = run_options(detector_loop.DetectorOptions, out, given, resume)
     place = parallel.own_device(parallel.automatic(device), parallel.ALONE)
-    scenes = _scenes(out, data, backgrounds, teacher, validation or [], options.seed)
+    grounds, _ = list_backgrounds(backgrounds)
+    scenes = Scenes(data, taught_labels(out, data, teacher, validation or []), grounds, seed=options.seed)
     networks: dict[str, Any] = {
         "teacher": RetinaFace.of(*read_state(find(teacher))).eval().requires_grad_(False) if distil else None,
         "start_from": None if initial is None else read_state(find(initial))[0],
@@ -106,9 +107,11 @@ def train_detector(
     told.end(file)
 
 
-def _options(out: Path, given: dict[str, Any], resume: bool) -> DetectorOptions:
+Options = TypeVar("Options")
+
+
+def run_options(kind: type[Options], out: Path, given: dict[str, Any], resume: bool) -> Options:
     """The options of the run in the folder, or the usual ones; over them, what is given."""
-    from gpenvideo.train.detector_loop import DetectorOptions
     from gpenvideo.train.options import checked, read_values
 
     values: dict[str, Any] = {}
@@ -116,19 +119,17 @@ def _options(out: Path, given: dict[str, Any], resume: bool) -> DetectorOptions:
         if not resume:
             raise OptionError("it holds a run: leave --no-resume out, or choose another folder", path=out)
         values = read_values(out / "options.json")
-    return DetectorOptions(**checked(DetectorOptions, values | given))
+    return kind(**checked(kind, values | given))
 
 
-def _scenes(out: Path, data: Path, backgrounds: Path, teacher: str, exclude: list[str], seed: int) -> Scenes:
-    """Scenes of the labelled faces; the labels stay in the run's folder."""
+def taught_labels(out: Path, data: Path, teacher: str, exclude: list[str]) -> list[Label]:
+    """Where a teacher sees the faces of portraits; what it says stays in the run's folder."""
     from gpenvideo.faces.detector import RetinaFaceDetector
     from gpenvideo.faces.portraits import read_portraits
-    from gpenvideo.train.detector_data import Scenes, list_backgrounds
     from gpenvideo.train.detector_labels import label_portraits, read_labels, write_labels
     from gpenvideo.weights import find
 
     portraits = read_portraits(data, exclude_sources=exclude)
-    grounds, _ = list_backgrounds(backgrounds)
     told = json.dumps({"data": str(data), "exclude": exclude, "teacher": teacher})
     labels_file, told_file = out / "labels.jsonl", out / "labels.json"
     try:
@@ -147,4 +148,4 @@ def _scenes(out: Path, data: Path, backgrounds: Path, teacher: str, exclude: lis
         raise
     except OSError as error:
         raise file_error(error, out, "write") from error
-    return Scenes(data, read_labels(labels_file), grounds, seed=seed)
+    return read_labels(labels_file)

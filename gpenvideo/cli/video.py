@@ -143,13 +143,17 @@ def _bar(doing: str) -> Iterator[Callable[[Done], None]]:
         TextColumn("{task.fields[faces]} faces, slowest: {task.fields[slowest]}"),
     )
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+        named = False
         task = bar.add_task(doing, total=None, of="?", fps=0.0, faces=0, slowest="")
 
         def show(done: Done) -> None:
-            if not done.frames:
+            nonlocal named
+            if not named:
                 err.print(done.network, markup=False, highlight=False)
+                named = True
             bar.update(
                 task,
+                description=done.doing or doing,
                 completed=done.frames,
                 total=done.total,
                 of=done.total or "?",

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from gpenvideo.cli.console import Json, err, print_json, say
-from gpenvideo.errors import FileMissing, OptionError
+from gpenvideo.errors import CheckpointError, FileMissing, OptionError
 
 if TYPE_CHECKING:
     from gpenvideo.weights import Weights
@@ -104,26 +104,34 @@ def weights_info(
     as_json: Json = False,
 ) -> None:
     """What a checkpoint is, read from the file itself."""
-    from gpenvideo.gpen.checkpoint import open_checkpoint
     from gpenvideo.weights import find, sha256
 
     path = find(file)
-    opened = open_checkpoint(path)
-    config = opened.model.config
-    facts: dict[str, Any] = {
-        "file": str(path),
-        "container": opened.container,
-        "layout": config.layout,
-        "stored_as": str(opened.dtype).removeprefix("torch."),
-        "parameters": sum(p.numel() for p in opened.model.parameters()),
-        "sha256": sha256(path),
-    }
-    facts |= config.as_args() | {key: value for key, value in opened.args.items() if key not in facts}
+    facts = {"file": str(path), **_facts(path), "sha256": sha256(path)}
     if as_json:
         print_json(facts)
         return
     for key, value in facts.items():
         say(f"{key:18} {value}")
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    """What a network is: a GPEN, or one of those that spandrel knows."""
+    from gpenvideo.foreign import facts_of, read_network
+    from gpenvideo.gpen.checkpoint import open_checkpoint
+
+    try:
+        opened = open_checkpoint(path)
+    except CheckpointError as error:
+        return facts_of(read_network(path, refused=error))
+    config = opened.model.config
+    facts: dict[str, Any] = {
+        "container": opened.container,
+        "layout": config.layout,
+        "stored_as": str(opened.dtype).removeprefix("torch."),
+        "parameters": sum(p.numel() for p in opened.model.parameters()),
+    }
+    return facts | config.as_args() | {key: v for key, v in opened.args.items() if key not in facts}
 
 
 @app.command("convert")

@@ -29,9 +29,19 @@ from gpenvideo.gpen.config import GPENConfig
 from gpenvideo.gpen.encoder import fold_batch_norm
 from gpenvideo.gpen.generator import GPEN
 
-__all__ = ["Checkpoint", "load", "open_checkpoint", "save"]
+__all__ = ["Checkpoint", "load", "open_checkpoint", "read_state", "save"]
 
 WRAPPERS = ("g_ema", "params_ema", "g", "params", "state_dict", "model")  # in order of preference
+OTHER_WRAPPERS = (
+    "params_ema",
+    "params-ema",
+    "params",
+    "g_ema",
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "net",
+)
 PARTS = {"encoder": "encoder.", "mapper": "mapper.", "generator": "synthesis."}  # v2 key -> our prefix
 FORMAT = "gpenvideo"  # the safetensors metadata key that holds layout, configuration and args as JSON
 
@@ -58,9 +68,40 @@ def load(path: str | os.PathLike[str]) -> GPEN:
 
 def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """As `load`, with what else the file says."""
+    with _told_with(Path(path)):
+        return _open(Path(path))
+
+
+def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The tensors in a .pth or .safetensors file by their names there, of whatever network; on the CPU.
+
+    Raises FileError when the file cannot be read and CheckpointError when it holds no state dict, or more.
+    """
     path = Path(path)
+    with _told_with(path):
+        head = _head(path)
+        with _damage_is_a_checkpoint_error():
+            if _is_safetensors(head, path):
+                from safetensors.torch import load_file
+
+                return load_file(path)
+            if head[:2] != b"PK" and head[:1] != b"\x80":
+                raise CheckpointError("it is no weights file: neither .pth nor .safetensors inside")
+            loaded = _read_pickle(path)
+            if isinstance(loaded, Mapping) and loaded.keys() >= PARTS.keys():
+                return _joined(loaded)
+            for key in OTHER_WRAPPERS:
+                if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
+                    loaded = loaded[key]
+                    break
+            return _tensors(loaded, "it")
+
+
+@contextmanager
+def _told_with(path: Path) -> Iterator[None]:
+    """What goes wrong inside is one of our errors, with the path."""
     try:
-        return _open(path)
+        yield
     except OSError as error:
         if isinstance(error, GpenvideoError):
             raise
@@ -69,15 +110,24 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         raise CheckpointError(error.message, path=path) from error
 
 
-def _open(path: Path) -> Checkpoint:
+def _head(path: Path) -> bytes:
     if path.is_dir():
         raise IsADirectoryError(21, "it is a folder; name a weights file")
     with path.open("rb") as file:
         head = file.read(16)
     if not head:
         raise CheckpointError("it is empty; download it again")
+    return head
+
+
+def _is_safetensors(head: bytes, path: Path) -> bool:
+    return head[8:9] == b"{" and struct.unpack("<Q", head[:8])[0] < path.stat().st_size
+
+
+def _open(path: Path) -> Checkpoint:
+    head = _head(path)
     with _damage_is_a_checkpoint_error():
-        if head[8:9] == b"{" and struct.unpack("<Q", head[:8])[0] < path.stat().st_size:
+        if _is_safetensors(head, path):
             return _from_safetensors(path)
         if head[:2] == b"PK" or head[:1] == b"\x80":
             return _from_object(_read_pickle(path), "zip" if head[:2] == b"PK" else "legacy")
@@ -118,11 +168,7 @@ def _from_object(loaded: Any, container: str) -> Checkpoint:
         plain = vars(args) if isinstance(args, argparse.Namespace) else args
         if not isinstance(plain, Mapping) or not _is_plain(dict(plain)):
             raise CheckpointError("refused: its args hold more than plain values")
-        state: dict[str, Tensor] = {}
-        for part, prefix in PARTS.items():
-            tensors = _tensors(loaded[part], f"its {part}")
-            state |= {prefix + key: tensor for key, tensor in tensors.items()}
-        return _from_v2(state, container, plain)
+        return _from_v2(_joined(loaded), container, plain)
     if isinstance(loaded, Mapping):
         for key in WRAPPERS:
             if isinstance(loaded.get(key), Mapping):
@@ -130,6 +176,15 @@ def _from_object(loaded: Any, container: str) -> Checkpoint:
                 break
     bare = {key.removeprefix("module."): value for key, value in _tensors(loaded, "it").items()}
     return _from_published(bare, container, {})
+
+
+def _joined(loaded: Mapping[Any, Any]) -> dict[str, Tensor]:
+    """The parts of a v2 container as one state dict, under our names."""
+    state: dict[str, Tensor] = {}
+    for part, prefix in PARTS.items():
+        tensors = _tensors(loaded[part], f"its {part}")
+        state |= {prefix + key: tensor for key, tensor in tensors.items()}
+    return state
 
 
 def _tensors(value: Any, what: str) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from gpenvideo.errors import OptionError
 from gpenvideo.frame import Colour, Frame, Layout, Samples
 from gpenvideo.kernels.colour import luma_from_samples, rgb_from_samples
+from gpenvideo.kernels.light import is_foreign, to_working
 
 __all__ = ["as_frame", "small_luma", "thumbnail"]
 
@@ -48,7 +49,8 @@ def as_frame(picture: NDArray[Any], *, edited: bool = False) -> Frame:
 def thumbnail(frame: Frame, longest_px: int) -> NDArray[np.uint8]:
     """A frame as a small picture, each sample about the mean of what it covers; for detectors.
 
-    Chroma is taken as centred on its luma samples, at most half a luma sample off (4:2:0).
+    Chroma is taken as centred on its luma samples, at most half a luma sample off (4:2:0). HDR is tone-mapped
+    and wide gamuts become BT.709's, see `gpenvideo.kernels.light`.
 
     Args:
         frame: any layout.
@@ -66,6 +68,10 @@ def thumbnail(frame: Frame, longest_px: int) -> NDArray[np.uint8]:
     size = (max(1, round(frame.width * shrink)), max(1, round(frame.height * shrink)))
     small = [_resized(plane, size) for plane in frame.planes]
     levels = small[0] if len(small) == 1 else cv2.merge(small)
+    if is_foreign(frame.colour):
+        rgb = cv2.transform(levels.astype(np.float32), rgb_from_samples(frame.layout, frame.colour))
+        seen = to_working(np.asarray(rgb, dtype=np.float32), frame.colour)
+        return np.asarray(np.rint((seen + 1) * 127.5).clip(0, 255), dtype=np.uint8)
     rgb_from_levels = rgb_from_samples(frame.layout, frame.colour) * 127.5
     rgb_from_levels[:, -1] += 127.5
     rgb = cv2.transform(levels, rgb_from_levels)  # rounded and saturated, by the levels' own type
@@ -80,7 +86,8 @@ def small_luma(frame: Frame, size: tuple[int, int]) -> NDArray[np.float32]:
         size: (width, height).
 
     Returns:
-        (height, width) float32: 0 is black and 1 white; each the mean of some of the samples it covers.
+        (height, width) float32: 0 is black and 1 white; each the mean of some of the samples it covers. HDR
+        is tone-mapped.
     """
     matrix = luma_from_samples(frame.layout, frame.colour)
     sampled = (min(frame.width, OVERSAMPLING * size[0]), min(frame.height, OVERSAMPLING * size[1]))
@@ -88,6 +95,8 @@ def small_luma(frame: Frame, size: tuple[int, int]) -> NDArray[np.float32]:
     for plane, gain in zip(frame.planes, matrix[0, :-1], strict=False):
         some = cv2.resize(plane, sampled, interpolation=cv2.INTER_NEAREST)
         luma += np.float32(gain) * _resized(some.astype(np.float32), size)
+    if is_foreign(frame.colour):
+        luma = to_working(np.repeat(luma[..., None] * 2 - 1, 3, axis=2), frame.colour)[..., 0] * 0.5 + 0.5
     return luma
 
 

@@ -26,6 +26,7 @@ from gpenvideo.video.camera import Captured
 __all__ = ["LiveSession", "Networks", "Pushed", "Settings", "Shown", "Stats", "live_networks"]
 
 WINDOW_S = 5.0  # of the past that the numbers are of
+OPTIONS = RestoreOptions(grain="none")  # which would take time
 GAP_S = 0.5  # without a frame, after which faces are looked for anew
 LEAST_LONGEST_PX = 64
 
@@ -295,7 +296,7 @@ class _Run:
         finder = OwnedDetector(networks.detector, networks.lock)
         analysis = Analysis(finder, info, live=True, stages=stages, detect_every_s=level.detect_every_s)
         restorer = OwnedRestorer(networks.restorers[level.weights], networks.lock)
-        self.video = VideoRestorer(restorer, analysis, info, RestoreOptions(), stages, overlap=False)
+        self.video = VideoRestorer(restorer, analysis, info, OPTIONS, stages, overlap=False)
         self._frames: deque[Frame] = deque()
         self._restored: Iterator[Any] = self.video(iter(self._frames.popleft, None))
 

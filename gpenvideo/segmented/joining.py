@@ -17,6 +17,7 @@ from gpenvideo.frame import Frame
 from gpenvideo.report import Report, Track
 from gpenvideo.segmented.parts import PartDone
 from gpenvideo.segmented.work import Work
+from gpenvideo.upscaling import enlarged_size
 from gpenvideo.video.disk import remove_left_over
 from gpenvideo.video.reader import VideoReader
 from gpenvideo.video.segments import packets
@@ -51,7 +52,12 @@ def joined(work: Work, done: Sequence[PartDone], target: str | PathLike[str]) ->
     remove_left_over(target)
     with (
         work.decoding.open(work.source) as reader,
-        VideoWriter(target, reader, **asdict(work.encoding)) as writer,
+        VideoWriter(
+            target,
+            reader,
+            size=enlarged_size(reader.info, work.options.upscale),
+            **asdict(work.encoding),
+        ) as writer,
     ):
         ahead = _encoded(done, reader.info.time_base)
         _mux(reader, writer, ahead)
@@ -131,6 +137,8 @@ def _whole(work: Work, done: Sequence[PartDone], reader: VideoReader, writer: Vi
             least[id] = min(factor, least.get(id, 1.0))
         for stage, seconds in part["stages_s"].items():
             whole.stages_s[stage] = round(whole.stages_s.get(stage, 0.0) + seconds, 3)
+        if part["matching"]:
+            whole.match(part["matching"])
         whole.shots_s += part["shots_s"]
         warnings += part["warnings"]
     whole.tracks = list(known.values())

@@ -42,6 +42,7 @@ from gpenvideo.tracks.file import read_tracks, write_tracks
 from gpenvideo.tracks.given import Given
 from gpenvideo.tracks.record import Record
 from gpenvideo.transcode import Progress, queue_depth
+from gpenvideo.upscaling import enlarged_info, enlarged_size
 from gpenvideo.video.disk import beside, put_in_place
 from gpenvideo.video.reader import VideoReader
 from gpenvideo.video.segments import SegmentWriter
@@ -83,8 +84,9 @@ def analyse(
     begun, warm, target = time.perf_counter(), warm or Warm(), Path(tracks_out)
     if target.suffix.lower() != ".json":
         raise OptionError("tracks are written to a file that is called .json", path=target)
-    with work.decoding.open(work.source) as reader:
+    with work.decoding.open(work.source, restores=work.options.strength > 0) as reader:
         _try_encoder(work, reader, target)
+        warm.upscaler(work.options.upscale, work.options.background, work.networks)
         record = Record(reader, None, pictures=True)
         searched = work.tracks is None or bool(work.options.reference)
         finder = warm.finder(work.detector, work.networks) if searched else None
@@ -117,7 +119,12 @@ def analyse(
 
 def _try_encoder(work: Work, reader: VideoReader, place: Path) -> None:
     """What is wrong with the encoding shows before the long work."""
-    SegmentWriter(place.with_suffix(".nut"), reader, work.container, **asdict(work.encoding)).abort()
+    _segment_writer(work, reader, place.with_suffix(".nut")).abort()
+
+
+def _segment_writer(work: Work, reader: VideoReader, path: Path) -> SegmentWriter:
+    size = enlarged_size(reader.info, work.options.upscale)
+    return SegmentWriter(path, reader, work.container, size=size, **asdict(work.encoding))
 
 
 def _wanted(
@@ -218,9 +225,10 @@ def _made(
         pictures = reader.between(early_pts, part.end_pts, ahead_s)
         shift = as_ticks(reader.shift_s, reader.info.time_base)
         same = Same(work.source, tracks, early_pts, part.end_pts, strict=ahead_s is not None)
-        writer = SegmentWriter(target, reader, work.container, **asdict(work.encoding))
+        writer = _segment_writer(work, reader, target)
         try:
-            run = _Run(video, identity, writer, told, queue_depth(reader.info), progress)
+            depth = queue_depth(enlarged_info(reader.info, work.options.upscale))
+            run = _Run(video, identity, writer, told, depth, progress)
             run(same(pictures, shift), part.start_pts - shift)
             if writer.frames_written:
                 writer.finish()
@@ -229,6 +237,7 @@ def _made(
         finally:
             writer.abort()
         told.warnings = [*reader.info.assumed, *reader.warnings, *same.warnings, *writer.warnings]
+        told.warnings += video.announced
         told.stream, told.encoder = asdict(reader.info), writer.facts
         persons = {track.person for track in tracks.tracks} - {0}
         told.identity = identity.facts | {"persons": len(persons)}
@@ -250,6 +259,7 @@ def _video_restorer(
         others={id: warm.restorer(name, alone) for id, name in wanted.items()},
         further=[warm.restorer(name, alone) for name in work.options.further_weights],
         guard=identity.guard,
+        upscaler=warm.upscaler(work.options.upscale, work.options.background, work.networks),
         shift_s=_shift_s(reader),
     )
 

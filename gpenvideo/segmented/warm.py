@@ -8,11 +8,12 @@ from typing import Any
 
 from gpenvideo.faces.detector import Detector
 from gpenvideo.faces.identity import Embedder
-from gpenvideo.networks import NetworkOptions, load_embedder, load_finder, load_restorer
+from gpenvideo.networks import NetworkOptions, load_embedder, load_finder, load_restorer, load_upscaler
 from gpenvideo.restorer import Restorer
 from gpenvideo.segmented.work import hash_of
 from gpenvideo.tracks.document import Tracks
 from gpenvideo.tracks.file import read_tracks
+from gpenvideo.upscaling import Upscaler
 
 __all__ = ["Warm"]
 
@@ -45,6 +46,11 @@ class Warm:
         if name is None and self._finder:
             return self._finder
         return self._kept(("finder", name, how), lambda: load_finder(name, how))  # type: ignore[no-any-return]
+
+    def upscaler(self, scale: int, background: str | None, how: NetworkOptions) -> Upscaler | None:
+        """See `gpenvideo.networks.load_upscaler`."""
+        key = ("upscaler", scale, background, how)
+        return self._kept(key, lambda: load_upscaler(scale, background, how))  # type: ignore[no-any-return]
 
     def embedder(self, device: str) -> Embedder:
         """See `gpenvideo.networks.load_embedder`."""

@@ -16,7 +16,7 @@ from typing import Any
 from gpenvideo import weights
 from gpenvideo.errors import FileMissing, file_error
 from gpenvideo.faces.identity import ARCFACE
-from gpenvideo.networks import NetworkOptions, detector_file
+from gpenvideo.networks import NetworkOptions, detector_files
 from gpenvideo.pipeline import RestoreOptions
 from gpenvideo.restorer import default_file
 from gpenvideo.tracks.file import read_tracks
@@ -60,7 +60,11 @@ class Work:
             "version": version("gpenvideo"),
             "networks": networks,
             "options": asdict(self.options)
-            | {"reference": [hash_of(path) for path in self.options.reference], "further_weights": []},
+            | {
+                "reference": [hash_of(path) for path in self.options.reference],
+                "further_weights": [],
+                "background": self.options.background and hash_of(weights.find(self.options.background)),
+            },
             "decoding": {name: repr(value) for name, value in asdict(self.decoding).items()},
             "encoding": asdict(self.encoding),
             "container": self.container,
@@ -74,7 +78,7 @@ class Work:
         yield default_file() if self.weights is None else weights.find(self.weights)
         yield from map(weights.find, self.options.further_weights)
         if self.tracks is None or self.options.reference:
-            yield detector_file(self.detector)
+            yield from detector_files(self.detector)
         with contextlib.suppress(FileMissing):
             yield weights.find(ARCFACE)
         tracks = () if self.tracks is None else read_tracks(self.tracks).tracks

@@ -16,7 +16,7 @@ from gpenvideo.errors import FaceError
 from gpenvideo.face import FaceTrack
 from gpenvideo.faces.alignment import crop_from_frame, template
 from gpenvideo.frame import Frame, StreamInfo
-from gpenvideo.kernels.crop import crop
+from gpenvideo.kernels.crop import crop_as_seen
 
 __all__ = ["ContactSheet"]
 
@@ -116,7 +116,7 @@ class ContactSheet:
             matrix = np.zeros((2, 3))
         rgb = np.full((THUMBNAIL_PX, THUMBNAIL_PX, 3), -1, np.float32)
         if MOST_PX * math.hypot(*matrix[:, 0]) > THUMBNAIL_PX:
-            rgb = crop(frame, matrix, THUMBNAIL_PX)
+            rgb = crop_as_seen(frame, matrix, THUMBNAIL_PX)
         return frame.time_s + self._shift_s, np.rint((rgb + 1) * 127.5).astype(np.uint8)
 
     def draw(self) -> Pixels:

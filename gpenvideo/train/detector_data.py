@@ -27,7 +27,7 @@ from gpenvideo.errors import MediaError, OptionError, file_error
 from gpenvideo.faces.portraits import read_picture
 from gpenvideo.train.detector_labels import MIRRORED, Label
 
-__all__ = ["Scene", "Scenes", "list_backgrounds"]
+__all__ = ["Scene", "Scenes", "bearable", "flat", "list_backgrounds", "lit", "often_turned", "random_linear"]
 
 Matrix = NDArray[np.float64]
 Picture = NDArray[np.uint8]
@@ -113,9 +113,7 @@ class Scenes(Dataset[Scene]):
         self.backgrounds = list(backgrounds)
         self.seed = seed
         self.degraded = degraded
-        turns = np.array([_turn(label) for label in self.labels])
-        weights = 1 + TURNED_WEIGHT * np.minimum(turns, MOST_TURN) ** 2
-        self._bounds = (np.cumsum(weights) / weights.sum())[:-1]
+        self._bounds = often_turned(labels)
 
     def __getitem__(self, key: tuple[int, int, int]) -> Scene:
         step, item, size_px = key
@@ -140,7 +138,7 @@ class Scenes(Dataset[Scene]):
         boxes = np.array([box for box, _ in found], np.float32).reshape(-1, 4)
         landmarks = np.array([points for _, points in found], np.float32).reshape(-1, 5, 2)
         legible_px = SMALLEST_FACE_PX - 2  # a tilted face may be a little less wide than was drawn
-        clean = picture if rng.random() >= FLAT_SHARE else _flat(picture, rng)
+        clean = picture if rng.random() >= FLAT_SHARE else flat(picture, rng)
         picture = clean
         if self.degraded:
             picture, legible_px = _degraded(picture, boxes, rng)
@@ -175,7 +173,7 @@ class Scenes(Dataset[Scene]):
         size_px = picture.shape[0]
         box, points = np.array(label.box), np.array(label.landmarks)
         width_px = float(np.exp(rng.uniform(*np.log(widths_px))))
-        linear = _linear(rng, width_px / (box[2] - box[0]))
+        linear = random_linear(rng, width_px / (box[2] - box[0]))
         half = np.abs(box[2:] - box[:2]) / 2
         reach = np.linalg.norm(linear * half, axis=1)  # half the box of the ellipse that the box holds
         for _ in range(6):
@@ -189,7 +187,7 @@ class Scenes(Dataset[Scene]):
         portrait, reduction = _read_reduced(self.faces / label.file, width_px / (box[2] - box[0]))
         held = None if whole else _widened(box, rng) / reduction
         keep_out = [other for other, _ in found]
-        _paste(picture, _lit(portrait, rng), _from_reduced(matrix, reduction), held, rng, keep_out)
+        _paste(picture, lit(portrait, rng), _from_reduced(matrix, reduction), held, rng, keep_out)
         moved = points @ linear.T + matrix[:, 2]
         found.append((scene_box, moved[list(MIRRORED)] if np.linalg.det(linear) < 0 else moved))
         if rng.random() < OCCLUDED_SHARE:
@@ -227,10 +225,17 @@ class Scenes(Dataset[Scene]):
                 side = (right - left) * rng.uniform(0.15, 0.35)
                 corner = rng.uniform((left, top), (right - side, bottom - side))
         held = np.concatenate([corner, corner + side])
-        linear = _linear(rng, side_px / side)
+        linear = random_linear(rng, side_px / side)
         centre = rng.uniform(0, size_px, 2) if at is None else at
         matrix = np.column_stack([linear, centre - linear @ (corner + side / 2)])
-        _paste(picture, _lit(source, rng), matrix, held, rng, [box for box, _ in found])
+        _paste(picture, lit(source, rng), matrix, held, rng, [box for box, _ in found])
+
+
+def often_turned(labels: Sequence[Label]) -> Matrix:
+    """Bounds in [0, 1] between labels, such that a random number falls to faces looking aside more often."""
+    turns = np.array([_turn(label) for label in labels])
+    weights = 1 + TURNED_WEIGHT * np.minimum(turns, MOST_TURN) ** 2
+    return np.asarray((np.cumsum(weights) / weights.sum())[:-1])
 
 
 def _turn(label: Label) -> float:
@@ -240,7 +245,7 @@ def _turn(label: Label) -> float:
     return float(abs((nose - (left + right) / 2) @ along) / (along @ along))
 
 
-def _linear(rng: np.random.Generator, scale: float) -> Matrix:
+def random_linear(rng: np.random.Generator, scale: float) -> Matrix:
     """A (2, 2) turn, squeeze and mirroring of about that scale."""
     tilted = rng.uniform(-50, 50) if rng.random() < TILTED_SHARE else rng.normal(0, 10)
     cos, sin = np.cos(np.deg2rad(tilted)), np.sin(np.deg2rad(tilted))
@@ -263,7 +268,7 @@ def _widened(box: Matrix, rng: np.random.Generator) -> Matrix:
     return np.asarray(box + grown * np.array([-width, -height, width, height]), np.float64)
 
 
-def _lit(picture: Picture, rng: np.random.Generator) -> Picture:
+def lit(picture: Picture, rng: np.random.Generator) -> Picture:
     """The same under another light: exposure, tint and contrast."""
     if rng.random() < 0.4:
         return picture
@@ -274,7 +279,7 @@ def _lit(picture: Picture, rng: np.random.Generator) -> Picture:
     return np.asarray(cv2.LUT(picture, table[None]), np.uint8)
 
 
-def _flat(picture: Picture, rng: np.random.Generator) -> Picture:
+def flat(picture: Picture, rng: np.random.Generator) -> Picture:
     """The same with little contrast, as in haze or in the dark."""
     black, white = rng.uniform(0, 60), rng.uniform(90, 255)
     return np.asarray(np.rint(black + picture * ((white - black) / 255)), np.uint8)
@@ -333,7 +338,7 @@ def _degraded(
     if preset is None:
         return picture, SMALLEST_FACE_PX - 2
     largest = float((boxes[:, 2] - boxes[:, 0]).max()) if len(boxes) else rng.uniform(16, 160)
-    drawn = _bearable(draw(rng, preset), largest)
+    drawn = bearable(draw(rng, preset), largest)
     limits = (
         11 * (drawn.down_scale or 1),
         12 * (drawn.blur_sigma_px or 0),
@@ -342,7 +347,7 @@ def _degraded(
     return degrade(picture, drawn, rng), max(SMALLEST_FACE_PX - 2, 0.99 * max(limits))
 
 
-def _bearable(drawn: Degradation, width_px: float) -> Degradation:
+def bearable(drawn: Degradation, width_px: float) -> Degradation:
     """The degradation, no stronger than leaves a face of that width to be seen."""
     down, sigma, length = drawn.down_scale, drawn.blur_sigma_px, drawn.motion_length_px
     return replace(

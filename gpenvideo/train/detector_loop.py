@@ -15,21 +15,21 @@ import math
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from gpenvideo.errors import CheckpointError, OptionError, file_error
+from gpenvideo.errors import OptionError, file_error
 from gpenvideo.faces.detector import RetinaFace, fill, network_input
 from gpenvideo.train.data import one_thread
 from gpenvideo.train.detector_data import Scene
 from gpenvideo.train.detector_distillation import distillation_losses
 from gpenvideo.train.detector_losses import Batch, collate, detector_losses
+from gpenvideo.train.run_folder import cut_stats, keep_options, load_state, move_average, resume, save_state
 
 __all__ = ["DetectorOptions", "export_detector", "new_detector", "train_detector"]
 
@@ -118,7 +118,7 @@ def train_detector(
     """
     folder, device = Path(out), torch.device(device)
     checkpoint = folder / "checkpoint.pth"
-    _keep_options(folder, options)
+    keep_options(folder, options)
     network = new_detector(options.seed).to(device).to(memory_format=torch.channels_last)
     if start_from is not None:
         fill(network, start_from)
@@ -126,8 +126,8 @@ def train_detector(
         teacher = teacher.to(device)
     average = {name: value.clone() for name, value in network.state_dict().items()}
     optimiser = torch.optim.AdamW(network.parameters(), lr=options.lr, weight_decay=options.weight_decay)
-    start = _resume(checkpoint, network, average, optimiser)
-    _cut_stats(folder / "stats.jsonl", start)
+    start = resume(checkpoint, network, average, optimiser)
+    cut_stats(folder / "stats.jsonl", start)
     loader = DataLoader(
         scenes,
         batch_sampler=[options.scenes_at(step) for step in range(start, options.steps)],
@@ -148,13 +148,13 @@ def train_detector(
                 network.eval()
             losses = _step(network, optimiser, batch, options, teacher)
             decay = min(options.ema, (1 + step) / (10 + step))
-            _average(average, network.state_dict(), decay)
+            move_average(average, network.state_dict(), decay)
             stats = {"step": step, "lr": options.lr_at(step), "s": time.perf_counter() - began, **losses}
             stats_file.write(json.dumps(stats) + "\n")
             stats_file.flush()
             if (step + 1) % options.save_every == 0 or step + 1 == options.steps:
                 parts = {"network": network.state_dict(), "average": average}
-                _save(parts | {"optimiser": optimiser.state_dict(), "step": step + 1}, checkpoint)
+                save_state(parts | {"optimiser": optimiser.state_dict(), "step": step + 1}, checkpoint)
             yield stats
 
 
@@ -169,7 +169,7 @@ def export_detector(
     Raises CheckpointError for a file that is no checkpoint of a run, FileError when a file cannot be read or
     written.
     """
-    average = _load(Path(checkpoint))["average"]
+    average = load_state(Path(checkpoint))["average"]
     for name, value in average.items():
         if name.startswith("ClassHead") and name.endswith("bias"):
             value[1::2] += score_shift  # the logits are background, face, background, face
@@ -202,66 +202,3 @@ def _step(
     torch.nn.utils.clip_grad_norm_(network.parameters(), options.max_grad_norm)
     optimiser.step()
     return {name: float(value.detach()) for name, value in losses.items()}
-
-
-@torch.no_grad()
-def _average(average: dict[str, Tensor], state: dict[str, Tensor], decay: float) -> None:
-    for name, value in state.items():
-        if value.is_floating_point():
-            average[name].lerp_(value, 1 - decay)
-        else:
-            average[name].copy_(value)
-
-
-def _keep_options(folder: Path, options: DetectorOptions) -> None:
-    """Write options.json, or make sure that the run in the folder has the same."""
-    file, text = folder / "options.json", json.dumps(asdict(options), indent=1)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if file.exists() and file.read_text("utf-8") != text:
-            raise OptionError("this folder holds a run with other options; choose another", path=folder)
-        file.write_text(text, "utf-8")
-    except OSError as error:
-        raise file_error(error, file, "write") from error
-
-
-def _resume(
-    file: Path, network: RetinaFace, average: dict[str, Tensor], optimiser: torch.optim.Optimizer
-) -> int:
-    """The step to start at; everything is put back as it was before that step."""
-    if not file.exists():
-        return 0
-    state = _load(file)
-    network.load_state_dict(state["network"])
-    for name, value in state["average"].items():
-        average[name].copy_(value)
-    optimiser.load_state_dict(state["optimiser"])
-    return int(state["step"])
-
-
-def _load(file: Path) -> dict[str, Any]:
-    try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise file_error(error, file, "read") from error
-    except Exception as error:  # what a damaged file makes the unpickler raise has no common base
-        raise CheckpointError("damaged, or not a checkpoint of a training run", path=file) from error
-    if not isinstance(state, dict) or not {"network", "average", "optimiser", "step"} <= set(state):
-        raise CheckpointError("not a checkpoint of a detector's training run", path=file)
-    return state
-
-
-def _save(state: dict[str, Any], file: Path) -> None:
-    beside = file.with_suffix(".part")
-    try:
-        torch.save(state, beside)
-        beside.replace(file)
-    except OSError as error:
-        raise file_error(error, file, "write") from error
-
-
-def _cut_stats(file: Path, steps: int) -> None:
-    """Drop the lines of steps that will be done again."""
-    if file.exists():
-        lines = file.read_text("utf-8").splitlines(keepends=True)
-        file.write_text("".join(lines[:steps]), "utf-8")

@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
+import io
 import math
 import struct
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
+import av
 from av.sidedata.sidedata import SideDataContainer
 
 from gpenvideo.frame import Colour, StreamInfo
+from gpenvideo.video.matroska import siting_in
 from gpenvideo.video.pixels import PixelFormat, pixel_format
 
-__all__ = ["colour_of", "describe", "hdr_of", "orientation_of", "side_data"]
+__all__ = ["colour_of", "describe", "hdr_of", "orientation_of", "side_data", "siting_of"]
 
 MATRICES = {1: "BT.709", 6: "BT.601", 9: "BT.2020"}
 HD_HEIGHT_PX = 720
+UNKNOWN, BT2020, HDR = 2, 9, (16, 18)  # H.273; HDR are the transfers PQ and HLG
 CENTRED_CODECS = {"mjpeg", "ljpeg", "mpeg1video", "h261", "h263", "h263p", "flv", "flv1", "theora", "webp"}
 LIMITED_GREY = {"h264", "hevc", "vvc", "vp9", "av1", "libdav1d", "libaom-av1", "mpeg4", "mpeg2video"}
 FIELD_ORDERS = {1: "progressive", 2: "tt", 3: "bb", 4: "tb", 5: "bt"}
 
 
-def colour_of(picture: Any, codec: str) -> tuple[Colour, tuple[str, ...]]:
+def colour_of(
+    picture: Any, codec: str, siting: tuple[float, float] | None = None
+) -> tuple[Colour, tuple[str, ...]]:
     """What the samples of an av.VideoFrame mean, and a sentence for each part that had to be assumed.
 
-    An unknown matrix is taken as players take it: BT.709 from 720 rows on, else BT.601, unless the
-    primaries say more. An unknown range is limited, but full for RGB, grey pictures and yuvj formats.
-    The siting is that of the codec's standard: the bindings do not tell what the stream says of it.
+    An unknown matrix is taken as players take it: BT.709 from 720 rows on, else BT.601, unless the transfer
+    (of HDR) or the primaries say more. An unknown range is limited, but full for RGB, grey pictures and yuvj
+    formats.
+    The siting of 4:2:0 is what the stream says (`siting_of`), else that of the codec's standard.
     """
     known = pixel_format(picture.format.name)
     assumed = []
@@ -35,22 +42,38 @@ def colour_of(picture: Any, codec: str) -> tuple[Colour, tuple[str, ...]]:
     if known.layout.model == "rgb":
         matrix = 0
     elif matrix in (0, 2, 3):
-        matrix = _likely_matrix(picture.height, primaries)
+        matrix = BT2020 if transfer in HDR else _likely_matrix(picture.height, primaries)
         if known.layout.model == "yuv":
             assumed.append(f"The stream does not name its colour matrix: {MATRICES[matrix]} is assumed.")
+    if transfer in HDR and primaries == UNKNOWN:
+        assumed.append("The stream does not name its primaries: those of BT.2020 are assumed, as it is HDR.")
     full, guess = _range_of(picture, known, codec)
     if guess:
         assumed.append(f"The stream does not say its range: {'full' if full else 'limited'} is assumed.")
     if known.kind == "float" and transfer == 8:
         transfer = 13  # `planes_of` has applied the curve of sRGB
     across, down = known.layout.step
-    left = 0.0 if codec not in CENTRED_CODECS else (across - 1) / 2
-    siting = (left, (down - 1) / 2)
-    return Colour(matrix, full, siting, primaries, transfer), tuple(assumed)
+    x, y = siting or ((0.5 if codec in CENTRED_CODECS else 0.0), 0.5)
+    return Colour(matrix, full, (x * (across - 1), y * (down - 1)), primaries, transfer), tuple(assumed)
+
+
+def siting_of(stream: Any) -> tuple[float, float] | None:
+    """Where an av stream says that the chroma of 4:2:0 lies, luma samples; None: it does not say.
+
+    PyAV does not tell, but FFmpeg's muxer for Matroska writes it into a header.
+    """
+    header = io.BytesIO()
+    try:
+        with av.open(header, "w", format="matroska", options={"strict": "experimental"}) as trial:
+            trial.add_stream_from_template(stream, opaque=True)
+            trial.start_encoding()
+            return siting_in(header.getvalue())
+    except (av.FFmpegError, ValueError):
+        return None
 
 
 def _likely_matrix(height: int, primaries: int) -> int:
-    by_primaries = {1: 1, 5: 6, 6: 6, 7: 6, 9: 9}
+    by_primaries = {1: 1, 5: 6, 6: 6, 7: 6, 9: BT2020}
     return by_primaries.get(primaries, 1 if height >= HD_HEIGHT_PX else 6)
 
 
@@ -102,10 +125,11 @@ def describe(
     frames: int | None,
     sample_aspect: Fraction | None = None,
     field_order: int = 0,
+    siting: tuple[float, float] | None = None,
 ) -> StreamInfo:
     """The StreamInfo of a stream, from its first decoded picture and what its container says."""
     known = pixel_format(picture.format.name)
-    colour, assumed = colour_of(picture, codec)
+    colour, assumed = colour_of(picture, codec, siting)
     rotation_deg, mirrored = orientation_of(picture)
     order = FIELD_ORDERS.get(field_order, "interlaced" if picture.interlaced_frame else "progressive")
     info = StreamInfo(
@@ -121,6 +145,7 @@ def describe(
         rotation_deg=rotation_deg,
         mirrored=mirrored,
         field_order=order,
+        siting_told=siting is not None,
         assumed=assumed,
     )
     if sample_aspect and Fraction(1, 100) <= sample_aspect <= 100:

@@ -25,6 +25,7 @@ X264_PRESETS = (
 NVENC_PRESETS = ("p1", "p2", "p3", "p4", "p5", "p6", "p7")
 PRORES_PROFILES = ("proxy", "lt", "standard", "hq", "4444", "4444xq")
 SITINGS = {(0.5, 0.5): "center", (0.0, 0.0): "topleft"}
+SILENT = {"ffv1", "libsvtav1"}  # where nothing is said of the siting, it is not that of MPEG
 FIELD_ORDERS = {"progressive": 1, "tt": 2, "bb": 3, "tb": 4, "bt": 5}
 UNKNOWN = 2  # H.273: "not said"
 
@@ -278,6 +279,8 @@ def _options(
         options["profile"] = "4444" if "444" in way.name else "hq"
     if way.layout.step == (2, 2) and way.colour.siting in SITINGS:
         options["chroma_sample_location"] = SITINGS[way.colour.siting]
+    elif way.layout.step == (2, 2) and info.siting_told and encoder.name in SILENT:
+        options["chroma_sample_location"] = "left"
     if encoder.parameters == "x264-params" and info.field_order in ("tt", "tb", "bb", "bt"):
         options["x264-params"] = "tff=1" if info.field_order[0] == "t" else "bff=1"
     return options
@@ -303,14 +306,20 @@ def _open_once(found: Setup, info: StreamInfo) -> None:
         ) from error
 
 
-def with_hdr(found: Setup, picture: Any) -> tuple[Setup, list[str]]:
-    """The setup with the HDR metadata of the first picture in its options, and sentences on what is lost."""
+def with_hdr(found: Setup, picture: Any, *, container: bool = False) -> tuple[Setup, list[str]]:
+    """The setup with the HDR metadata of the first picture in its options, and sentences on what is lost.
+
+    Args:
+        container: whether the container holds them where the encoder does not.
+    """
     facts = hdr_of(picture)
     if not facts:
         return found, []
     encoder = found.encoder
     parameters = hdr_options(encoder.name, facts)
     if parameters is None or encoder.parameters is None:
+        if container:
+            return found, []
         return found, [f"{encoder.name} cannot hold the HDR metadata (mastering display, light level): lost."]
     before = found.options.get(encoder.parameters)
     joined = ":".join([*([before] if before else []), *parameters])

@@ -19,6 +19,8 @@ CAREFUL = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FUL
 def fit(picture: Any, info: StreamInfo, alpha: bool) -> Any:
     """An av.VideoFrame scaled (bicubic) to the size and planes of `info`, its shape kept by black bars.
 
+    Its samples are said to mean what they mean in `info`.
+
     MediaError: swscale cannot.
     """
     scale = min(info.width / picture.width, info.height / picture.height)
@@ -32,9 +34,11 @@ def fit(picture: Any, info: StreamInfo, alpha: bool) -> Any:
         inner = picture.reformat(width, height, name, dst_color_range=span, interpolation=CAREFUL, threads=1)
     except (av.FFmpegError, ValueError) as error:
         raise MediaError(f"a picture of {picture.width}x{picture.height} cannot be scaled") from error
-    if (width, height) == (info.width, info.height):
-        return inner
-    return _between_bars(inner, info, name)
+    whole = (width, height) == (info.width, info.height)
+    fitted = inner if whole else _between_bars(inner, info, name)
+    fitted.colorspace, fitted.color_range = info.colour.matrix, 2 if info.colour.full_range else 1
+    fitted.color_primaries, fitted.color_trc = info.colour.primaries, info.colour.transfer
+    return fitted
 
 
 def _between_bars(inner: Any, info: StreamInfo, name: str) -> Any:

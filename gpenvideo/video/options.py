@@ -8,15 +8,22 @@ from os import PathLike
 from typing import Any, Self
 
 from gpenvideo.errors import OptionError
+from gpenvideo.video.deinterlacing import check_deinterlace, chosen_way
+from gpenvideo.video.fields import Fields, fields_of
 from gpenvideo.video.reader import VideoReader
 from gpenvideo.video.timing import parse_time
+from gpenvideo.video.treatment import Treatment
 
 __all__ = ["Decoding", "Encoding"]
 
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """Which part of a file is read, and how strictly."""
+    """Which part of a file is read, how strictly, and what is done to its pictures first.
+
+    Raises:
+        OptionError: deinterlacing or a prefilter that there is not.
+    """
 
     start: float | Fraction | int | None = None
     """Seconds (float, Fraction) or a frame number (int)."""
@@ -33,6 +40,24 @@ class Decoding:
     strict: bool = False
     """Whether damage in the source is an error; else it is passed over and reported."""
 
+    deinterlace: str = "auto"
+    """"auto" makes whole pictures of combed ones (bwdif, a picture of two fields; film at 3:2 as `ivtc`) and
+    leaves others as they are; "off" leaves all; "bwdif", "w3fdif" and "yadif" take all for combed, and make a
+    picture of each field as "bwdif:field"."""
+
+    ivtc: bool = False
+    """Whether the source is taken for film at 3:2: four pictures of five, each whole."""
+
+    prefilter: str | None = None
+    """A graph of FFmpeg's filters: faces are found in its pictures and cut out of them."""
+
+    prefilter_output: bool = False
+    """Whether its pictures are what is restored, too; else that is the source's."""
+
+    def __post_init__(self) -> None:
+        check_deinterlace(self.deinterlace, self.ivtc)
+        Treatment(None, self.prefilter, self.prefilter_output)  # checks it
+
     @classmethod
     def parsed(
         cls,
@@ -41,6 +66,7 @@ class Decoding:
         video_stream: int | None = None,
         rate: str | None = None,
         strict: bool = False,
+        **treatment: Any,
     ) -> Self:
         """Of moments and a rate as people write them. OptionError: they cannot be read."""
         try:
@@ -48,15 +74,41 @@ class Decoding:
         except (ValueError, ZeroDivisionError):
             raise OptionError(f"a rate is written 25, 23.976 or 24000/1001, not {rate!r}") from None
         moments = [None if text is None else parse_time(text) for text in (start, end)]
-        return cls(moments[0], moments[1], video_stream, rate_hz, strict)
+        return cls(moments[0], moments[1], video_stream, rate_hz, strict, **treatment)
 
-    def open(self, path: str | PathLike[str]) -> VideoReader:
-        """A reader of this part of a file."""
+    def open(self, path: str | PathLike[str], *, restores: bool = False) -> VideoReader:
+        """A reader of this part of a file; `restores` says whether faces are to be restored in it.
+
+        OptionError: they are, and its pictures are combed and are to stay so. Else see `VideoReader`.
+        """
         limits: dict[str, Any] = {}
         for name, moment in (("start", self.start), ("end", self.end)):
             if moment is not None:
                 limits[f"{name}_frame" if isinstance(moment, int) else f"{name}_s"] = moment
-        return VideoReader(path, stream=self.video_stream, rate_hz=self.rate_hz, strict=self.strict, **limits)
+        return VideoReader(
+            path,
+            stream=self.video_stream,
+            rate_hz=self.rate_hz,
+            strict=self.strict,
+            treatment=self._treatment(path, restores),
+            **limits,
+        )
+
+    def _treatment(self, path: str | PathLike[str], restores: bool) -> Treatment:
+        looks = self.deinterlace != "off" or self.ivtc or restores
+        found = fields_of(path, self.video_stream) if looks else Fields()
+        way, note = chosen_way(self.deinterlace, self.ivtc, found)
+        if restores and way is None and found.is_combed and not self.prefilter_output:
+            raise OptionError(
+                "its pictures are combed, and faces cannot be restored in combs: leave --deinterlace at "
+                "auto, or choose bwdif",
+                path=path,
+            )
+        notes = [note] if note else []
+        if self.prefilter is not None:
+            use = "taken for the picture" if self.prefilter_output else "looked at, and not written"
+            notes.append(f"The pictures of the prefilter {self.prefilter!r} are {use}.")
+        return Treatment(way, self.prefilter, self.prefilter_output, tuple(notes))
 
 
 @dataclass(frozen=True, slots=True)

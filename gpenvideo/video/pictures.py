@@ -46,6 +46,7 @@ class PictureTarget:
     """The files of an image sequence."""
 
     format = "image2"
+    holds_hdr = False
 
     def __init__(self, path: Path, reader: Any, codec: str | None, start_number: int, warn: Warn) -> None:
         pattern = PATTERN.search(path.name) is not None

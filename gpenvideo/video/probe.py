@@ -11,6 +11,7 @@ from typing import Any
 from gpenvideo.errors import MediaError
 from gpenvideo.frame import StreamInfo
 from gpenvideo.video.description import hdr_of
+from gpenvideo.video.fields import fields_of
 from gpenvideo.video.part import ATTACHED_PICTURE
 from gpenvideo.video.reader import VideoReader
 from gpenvideo.video.sequence import is_sequence
@@ -23,8 +24,9 @@ def probe(path: str | PathLike[str]) -> dict[str, Any]:
     """What a video file or an image sequence holds, ready for JSON (rates and aspects as "30000/1001").
 
     Keys: path, container, size_bytes, duration_s, metadata, chapters, streams; a stream has index, kind,
-    codec, language, metadata and by its kind: size_px, pixel_format, depth_bits, rate_hz, ... Video that
-    cannot be decoded has an "error" instead.
+    codec, language, metadata and by its kind: size_px, pixel_format, depth_bits, rate_hz, fields (what the
+    pictures of some places are, see `gpenvideo.video.fields.Fields`), ... Video that cannot be decoded has an
+    "error" instead.
 
     Raises FileError, FileMissing, MediaError for what is no media at all.
     """
@@ -80,7 +82,7 @@ def _stream(path: Path, stream: Any, place: int | None) -> dict[str, Any]:
     elif place is not None:
         try:
             with VideoReader(path, stream=place) as reader:
-                facts |= _video(reader)
+                facts |= _video(reader) | {"fields": fields_of(path, place).kind}
         except MediaError as error:
             facts["error"] = error.message
     return facts

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from os import PathLike
 from pathlib import Path
@@ -21,11 +22,13 @@ from gpenvideo.video.pixels import pixel_format, to_frame
 from gpenvideo.video.sequence import is_sequence
 from gpenvideo.video.sources import DEFAULT_RATE_HZ, Copied, FileSource, StillSource
 from gpenvideo.video.timing import Clock, parse_time
+from gpenvideo.video.treatment import Treated, Treating, Treatment
 
 __all__ = ["Copied", "Counts", "VideoReader", "parse_time"]
 
 MOST_SILENT_PACKETS = 3000  # without one picture: it is given up
 PATIENCE_S = 30  # past the end, for copied streams that come late in the file
+PROGRESSIVE = 1  # of FFmpeg's AVFieldOrder
 
 
 class VideoReader:
@@ -48,9 +51,12 @@ class VideoReader:
         rate_hz: frames a second of a source without timestamps: an image sequence (default 24), a raw stream
             (default what it says, else 25).
         strict: raise at the first damage instead of going on.
+        treatment: what is done to the pictures before they are frames; `info` then tells of what it makes,
+            which has times of its own, and start and end count the decoder's pictures.
 
     Raises:
-        OptionError: a stream that is not there, an empty part, a rate that is not positive.
+        OptionError: a stream that is not there, an empty part, a rate that is not positive, a treatment that
+            does not work on these pictures.
         FileError, FileMissing: what cannot be read.
         MediaError: what holds no video that can be decoded; with `strict` the first damage, with its time,
             also while iterating.
@@ -67,7 +73,7 @@ class VideoReader:
     """The av streams that are copied: audio, subtitles, video, data, covers, attachments (no packets)."""
 
     first: Any
-    """The first decoded av.VideoFrame: its side data (HDR) holds for the stream."""
+    """The first av.VideoFrame, decoded and treated: its side data (HDR) holds for the stream."""
 
     shift_s: Fraction
     """What is taken off all timestamps, in seconds of the source's time."""
@@ -83,6 +89,7 @@ class VideoReader:
         end_frame: int | None = None,
         rate_hz: float | Fraction | None = None,
         strict: bool = False,
+        treatment: Treatment | None = None,
     ) -> None:
         if rate_hz is not None and not 0 < rate_hz <= 1000:
             raise OptionError(f"a rate is above 0 and at most 1000 frames a second, got {rate_hz}")
@@ -105,19 +112,59 @@ class VideoReader:
                 raise MediaError(
                     f"it is over before that start: it lasts {source.duration_s:.3f} s", path=path
                 )
-            self._raw = self._primed(source.items_from(self._part.start_s))
-            self.info = self._described()
+            self._begin(treatment or Treatment())
         except BaseException:
             self.close()
             raise
-        known = pixel_format(self.info.pixel_format)
-        self._alpha = known.alpha
-        self._clock = Clock(round(1 / (source.rate_hz or DEFAULT_RATE_HZ) / source.time_base))
-        self._colours: dict[Any, Colour] = {}
-        self._numbers = itertools.count()
         self._over = False
         self._started: set[int] = set()
         self._items = self._read()
+
+    def _begin(self, treatment: Treatment) -> None:
+        """Read up to the first picture, which tells what all are like."""
+        self._treatment, self._colours = treatment, dict[Any, Colour]()
+        self._treating: Treating | None = None
+        self._renew_clock()
+        self._raw = self._primed(self._treated(self._source.items_from(self._part.start_s)))
+        self.info = self._described(self.first, self._treating)
+        if self._treating is None:
+            self._decoded = self.info
+        for note in self._treating.notes if self._treating else treatment.notes:
+            self._log.note(note)
+        known = pixel_format(self.info.pixel_format)
+        if not known.exact:
+            curve = ", with the transfer curve of sRGB" if self.info.colour.transfer == 13 else ""
+            depth_bits = self.info.layout.depth_bits
+            self._log.note(f"Its pixels ({known.name}) are read in {depth_bits} bits{curve}.")
+
+    def _renew_clock(self) -> None:
+        source = self._source
+        self._clock = Clock(round(1 / (source.rate_hz or DEFAULT_RATE_HZ) / source.time_base))
+        self._numbers = itertools.count()
+
+    def _treated(self, items: Iterator[Any]) -> Iterator[Any]:
+        """The same items, with their pictures as the treatment makes them."""
+        if not self._treatment:
+            yield from items
+            return
+        source = self._source
+        treating: Treating | None = None
+        self._renew_clock()
+        for item in items:
+            if isinstance(item, Copied):
+                yield item
+                continue
+            if treating is None:
+                self._decoded = self._described(item, None)
+                treating = Treating(self._treatment, source.codec, source.rate_hz, source.sample_aspect)
+                self._treating = treating
+            pts = self._stamp(item)
+            picture = self._fitted(item, float(pts * source.time_base))
+            if picture is not None:
+                picture.pts, picture.time_base, picture.duration = pts, source.time_base, item.duration
+                yield from treating(picture)
+        if treating:
+            yield from treating.finish()
 
     def _primed(self, items: Iterator[Any]) -> Iterator[Any]:
         """The same items, after the first picture was decoded."""
@@ -125,29 +172,27 @@ class VideoReader:
         for item in items:
             head.append(item)
             if not isinstance(item, Copied):
-                self.first = item
+                self.first = item.picture if isinstance(item, Treated) else item
                 return itertools.chain(head, items)
             if self.counts.packets > MOST_SILENT_PACKETS:
                 break
         raise MediaError("no picture of it could be decoded", path=self.path)
 
-    def _described(self) -> StreamInfo:
-        source = self._source
-        info = describe(
-            self.first,
+    def _described(self, picture: Any, treating: Treating | None) -> StreamInfo:
+        """What holds for the decoder's pictures, or for those that they are made into."""
+        source, frames = self._source, self._source.frames
+        woven = treating is None or picture.interlaced_frame
+        return describe(
+            picture,
             source.codec,
-            time_base=source.time_base,
-            rate_hz=source.rate_hz,
+            time_base=picture.time_base if treating else source.time_base,
+            rate_hz=treating.rate_hz if treating else source.rate_hz,
             duration_s=source.duration_s,
-            frames=source.frames,
-            sample_aspect=source.sample_aspect,
-            field_order=source.field_order,
+            frames=round(frames * treating.ratio) if frames and treating else frames,
+            sample_aspect=treating.sample_aspect if treating else source.sample_aspect,
+            field_order=source.field_order if woven else PROGRESSIVE,
+            siting=source.siting,
         )
-        known = pixel_format(info.pixel_format)
-        if not known.exact:
-            curve = ", with the transfer curve of sRGB" if info.colour.transfer == 13 else ""
-            self._log.note(f"Its pixels ({known.name}) are read in {info.layout.depth_bits} bits{curve}.")
-        return info
 
     @property
     def codec(self) -> str:
@@ -184,16 +229,20 @@ class VideoReader:
 
         In the place of iterating, once. The pts are ticks of the source's own time; those of the frames are
         on the time line of the part that is read. Decoding begins at a key frame so many seconds ahead; of
-        None at the file's beginning: damaged files may give other pictures where it begins elsewhere.
+        None at the file's beginning: damaged files may give other pictures where it begins elsewhere. There
+        it begins always where a treatment does not say how many pictures it remembers.
         """
         self._items = self._between(start_pts, end_pts, ahead_s)
         return iter(self)
 
     def _between(self, start_pts: int, end_pts: int | None, ahead_s: int | None) -> Iterator[Frame]:
-        base = self._source.time_base
-        found = None if ahead_s is None else self._source.items_near(start_pts * base - ahead_s)
+        base, memory, rate_hz = self.info.time_base, self._treatment.memory_frames, self._source.rate_hz
+        found = None
+        if ahead_s is not None and memory is not None and (rate_hz or not memory):
+            before_s = ahead_s + (Fraction(memory + 1) / rate_hz if rate_hz and memory else 0)
+            found = self._source.items_near(start_pts * base - before_s)
         shift = self._part.shift_ticks(base)
-        for item in self._raw if found is None else found:
+        for item in self._raw if found is None else self._treated(found):
             frame = None if isinstance(item, Copied) else self._frame(item)
             if self._over or (frame and end_pts is not None and frame.pts + shift >= end_pts):
                 return
@@ -229,7 +278,7 @@ class VideoReader:
                 if frame is not None:
                     self.counts.frames += 1
                     yield frame
-            elif self._is_late(item, self._source.time_base, PATIENCE_S):
+            elif self._is_late(getattr(item, "picture", item), self.info.time_base, PATIENCE_S):
                 break
             if self._over and streams <= late:
                 break
@@ -250,29 +299,39 @@ class VideoReader:
             self._started.add(stream.index)
         return keeps
 
-    def _frame(self, picture: Any) -> Frame | None:
-        source, part = self._source, self._part
-        pts = self._stamp(picture)
-        time_s = pts * source.time_base
+    def _frame(self, item: Any) -> Frame | None:
+        part, base = self._part, self.info.time_base
+        picture, filtered = item if isinstance(item, Treated) else (item, None)
+        pts = picture.pts if self._treating else self._stamp(picture)
+        time_s = pts * base
         if part.begins_after(time_s):
             return None
         if part.ends_before(time_s):
             self._over = True
             return None
+        if not self._treating:
+            picture = self._fitted(picture, float(time_s))
+        if picture is None:
+            return None
+        colour, at = self._colour(picture), (pts - part.shift_ticks(base), base)
+        frame = to_frame(picture, colour, *at)
+        return frame if filtered is None else replace(frame, filtered=to_frame(filtered, colour, *at))
+
+    def _fitted(self, picture: Any, time_s: float) -> Any:
+        """A decoded picture, in the size and format of the first; None where it cannot be brought there."""
         if picture.is_corrupt:
             self.counts.broken_frames += 1
-            self._log.damage("Damaged pictures: kept", "", float(time_s))
-        colour = self._colour(picture)
-        if self._is_another(picture, colour):
-            self.counts.refitted_frames += 1
-            size = f"{picture.width}x{picture.height} {picture.format.name}"
-            self._log.damage("Pictures of another size or format, scaled to the first", size, float(time_s))
-            try:
-                picture, colour = fit(picture, self.info, self._alpha), self.info.colour
-            except MediaError as error:
-                self._log.damage("Pictures that cannot be scaled: left out", error.message, float(time_s))
-                return None
-        return to_frame(picture, colour, pts - part.shift_ticks(source.time_base), source.time_base)
+            self._log.damage("Damaged pictures: kept", "", time_s)
+        if not self._is_another(picture, self._colour(picture)):
+            return picture
+        self.counts.refitted_frames += 1
+        size = f"{picture.width}x{picture.height} {picture.format.name}"
+        self._log.damage("Pictures of another size or format, scaled to the first", size, time_s)
+        try:
+            return fit(picture, self._decoded, pixel_format(self._decoded.pixel_format).alpha)
+        except MediaError as error:
+            self._log.damage("Pictures that cannot be scaled: left out", error.message, time_s)
+            return None
 
     def _stamp(self, picture: Any) -> int:
         clock = self._clock
@@ -289,17 +348,17 @@ class VideoReader:
         key = (picture.format.name, picture.colorspace, picture.color_range, picture.color_primaries,
                picture.color_trc, picture.height)  # fmt: skip
         if key not in self._colours:
-            self._colours[key] = colour_of(picture, self.codec)[0]
+            self._colours[key] = colour_of(picture, self.codec, self._source.siting)[0]
         return self._colours[key]
 
     def _is_another(self, picture: Any, colour: Colour) -> bool:
-        info = self.info
+        info = self._decoded
         if (picture.width, picture.height) != (info.width, info.height):
             return True
         if picture.format.name == info.pixel_format and colour.full_range == info.colour.full_range:
             return False
         known = pixel_format(picture.format.name)
-        ours = (info.layout, self._alpha, info.colour.full_range)
+        ours = (info.layout, pixel_format(info.pixel_format).alpha, info.colour.full_range)
         return (known.layout, known.alpha, colour.full_range) != ours
 
     def close(self) -> None:

@@ -23,7 +23,7 @@ import av
 from gpenvideo.errors import MediaError, OptionError, file_error
 from gpenvideo.video.disk import beside, put_in_place, remove_left_over
 from gpenvideo.video.encoders import Encoder, Setup
-from gpenvideo.video.streams import held
+from gpenvideo.video.streams import MATROSKA, held
 from gpenvideo.video.targets import Durations, check_holds, chosen_codec, encoder_stream, rate_hz, set_up
 from gpenvideo.video.writer import Target, VideoWriter
 
@@ -70,6 +70,7 @@ class _Segment:
         self.path, self._reader = path, reader
         self._joined = _of_suffix(container)
         self.codec = chosen_codec(self._joined, codec)
+        self.holds_hdr = self._joined.format.name in MATROSKA
         self._durations: list[list[int]] = []  # from which pts on, and how long
         self._told = Durations(reader.info)
         self._shift, self._extradata = 0, b""

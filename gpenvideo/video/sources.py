@@ -14,6 +14,7 @@ import av
 from av.stream import Discard
 
 from gpenvideo.errors import FileError, GpenvideoError, MediaError, OptionError, file_error
+from gpenvideo.video.description import siting_of
 from gpenvideo.video.log import ReadingLog
 from gpenvideo.video.part import ATTACHED_PICTURE
 from gpenvideo.video.sequence import decode_still, find_pictures, missing_numbers
@@ -93,6 +94,7 @@ class FileSource:
             log.note(f"It has no timestamps: it is read at {float(rate):.6g} frames a second.")
         self.frames = stream.frames or None
         self.sample_aspect = stream.sample_aspect_ratio
+        self.siting = siting_of(stream)
         self.field_order = int(getattr(context, "field_order", 0))
         self.duration_s = self._duration_s()
         self.decodes = True
@@ -253,6 +255,7 @@ class StillSource:
     timed = decodes = True
     origin_s = Fraction(0)
     sample_aspect = None
+    siting = None
     field_order = 1
 
     def __init__(self, path: Path, rate_hz: Fraction | None, log: ReadingLog) -> None:

@@ -14,10 +14,10 @@ import av
 
 from gpenvideo.errors import OptionError, file_error
 from gpenvideo.frame import StreamInfo
-from gpenvideo.video.description import side_data
+from gpenvideo.video.description import hdr_of, side_data
 from gpenvideo.video.disk import beside, put_in_place
 from gpenvideo.video.encoders import CODECS, Encoder, Setup
-from gpenvideo.video.matroska import set_display_size
+from gpenvideo.video.matroska import NAME_ROOM, set_track
 from gpenvideo.video.part import ATTACHED_PICTURE
 from gpenvideo.video.sources import DEFAULT_RATE_HZ
 from gpenvideo.video.streams import (
@@ -110,6 +110,7 @@ class FileTarget:
         self._durations = Durations(reader.info)
         self._shown: dict[int, int] = {}  # for how long, by pts: encoders do not tell
         self._shift_s = Fraction(0)
+        self._hdr: dict[str, Any] = {}  # what the container has to say of it
         self._said_in_stream = self._is_encoded = False
         self._last_dts: int | None = None
         self._refused = 0
@@ -128,6 +129,7 @@ class FileTarget:
             raise OptionError(f"there is no container for the suffix {path.suffix!r}", path=path) from error
         self.format = str(self._out.format.name)
         self.codec = chosen_codec(self._out, codec)
+        self.holds_hdr = self.format in MATROSKA
 
     def check(self, encoder: Encoder) -> None:
         """OptionError: the container does not hold what the encoder makes."""
@@ -168,6 +170,10 @@ class FileTarget:
             copy_tags(self._out, self._made, stream, encoded=True)
         else:
             self._made.disposition = DISPOSITION_DEFAULT
+        if self.holds_hdr and not found.encoder.parameters:
+            self._hdr = hdr_of(self._reader.first)
+        if self._hdr:
+            self._made.metadata["title"] = self._made.metadata.get("title", "") + NAME_ROOM
         matrix = _display_matrix(self._reader.first, self._info)
         if matrix is not None:
             self._made.set_display_matrix(matrix)
@@ -244,18 +250,20 @@ class FileTarget:
             self._warn(f"{self.format} refused {self._refused} damaged packets of copied streams.")
         self._out.close()
         self._file.close()
-        self._set_aspect()
+        self._complete_header()
         put_in_place(self._beside, self.path)
 
-    def _set_aspect(self) -> None:
-        """The sample aspect where PyAV does not tell the muxer of it."""
+    def _complete_header(self) -> None:
+        """The sample aspect and HDR metadata where PyAV does not tell the muxer of them."""
         aspect, number = self._info.sample_aspect, self._made.index + 1
+        if self._hdr and not set_track(self._beside, number, hdr=self._hdr):
+            self._warn("The HDR metadata (mastering display, light level) could not be written: lost.")
         if aspect == 1 or self.format not in MATROSKA:
             return
         size = self._made.codec_context.width, self._made.codec_context.height
         if self._said_in_stream and (size[0] * aspect).denominator != 1:
             return  # the stream says it exactly, whole pixels could not
-        if not set_display_size(self._beside, number, *_display_size(*size, aspect)):
+        if not set_track(self._beside, number, display=_display_size(*size, aspect)):
             self._warn(f"The sample aspect {aspect} could not be written into the container.")
 
     def discard(self) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 
 from gpenvideo.errors import FileError, GpenvideoError, MediaError, OptionError, file_error
 from gpenvideo.frame import Frame
-from gpenvideo.video.description import side_data
+from gpenvideo.video.description import HDR, side_data
 from gpenvideo.video.encoders import Encoder, Setup, setup, with_hdr
 from gpenvideo.video.pictures import PictureTarget, is_pictures
 from gpenvideo.video.pixels import pixel_format
@@ -27,7 +27,13 @@ from gpenvideo.video.targets import FileTarget
 __all__ = ["Target", "VideoWriter", "refuse_source"]
 
 CAPTIONED = {"libx264", "libx264rgb", "libx265", "h264_nvenc", "hevc_nvenc"}
-DYNAMIC_HDR = {"DYNAMIC_HDR_PLUS", "DYNAMIC_HDR_VIVID", "DOVI_RPU_BUFFER", "DOVI_METADATA"}
+UNTAGGED = {"tiff", "dpx", "exr"}
+DYNAMIC_HDR = {
+    "DYNAMIC_HDR_PLUS": "HDR10+",
+    "DYNAMIC_HDR_VIVID": "HDR Vivid",
+    "DOVI_RPU_BUFFER": "Dolby Vision",
+    "DOVI_METADATA": "Dolby Vision",
+}
 
 
 class Target(Protocol):
@@ -37,6 +43,8 @@ class Target(Protocol):
     """The encoder that is to be set up, by FFmpeg's name or a codec's."""
 
     format: str
+    holds_hdr: bool
+    """Whether it says itself of HDR what an encoder's stream does not."""
 
     def check(self, encoder: Encoder) -> None: ...
     def open(self, found: Setup, first_s: Fraction, early: Sequence[Any]) -> None: ...
@@ -105,9 +113,15 @@ class VideoWriter:
                 options=options,
             )
             self._target.check(self._setup.encoder)
-            self._setup, lost = with_hdr(self._setup, reader.first)
+            self._setup, lost = with_hdr(self._setup, reader.first, container=self._target.holds_hdr)
         for sentence in (*self._setup.notes, *lost):
             self._warn(sentence)
+        self._warn_of_dynamic_hdr(side_data(reader.first))
+        if self.encoder in UNTAGGED and self._info.colour.transfer in HDR:
+            self._warn(
+                f"{self.encoder} cannot say that levels are HDR (transfer {self._info.colour.transfer}: "
+                "16 is PQ, 18 HLG), png can."
+            )
 
     def _target_for(self, reader: Any, codec: str | None, start_number: int) -> Target:
         if is_pictures(self.path, codec):
@@ -248,14 +262,20 @@ class VideoWriter:
     def _carried(self, picture: Any, decoded: Any) -> Any:
         """The picture, with the captions of the decoder's frame where the encoder writes them."""
         kinds = {} if decoded is None else side_data(decoded)
-        if DYNAMIC_HDR & set(kinds):
-            self._warn("The dynamic HDR metadata (HDR10+, Dolby Vision) is not carried: left out.")
+        self._warn_of_dynamic_hdr(kinds)
         if "A53_CC" not in kinds:
             return picture
         if self.encoder not in CAPTIONED:
             self._warn(f"{self.encoder} writes no closed captions: left out.")
             return picture
         return _with_side_data(picture, decoded)
+
+    def _warn_of_dynamic_hdr(self, kinds: Mapping[str, bytes]) -> None:
+        for name in sorted({DYNAMIC_HDR[kind] for kind in DYNAMIC_HDR if kind in kinds}):
+            self._warn(
+                f"{name} metadata, which changes from scene to scene, is left out: it described the pictures "
+                "as they were. Players show the static HDR underneath."
+            )
 
     def _warn(self, sentence: str) -> None:
         if sentence not in self.warnings:
