@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -26,10 +26,11 @@ class HostFaces:
     Args:
         stages: where the seconds are counted.
         steady: averages the crops of a stream; None leaves them as they are.
+        overlap: whether networks have that thread; else they run in the caller's, when a batch is begun.
     """
 
-    def __init__(self, stages: Stages, steady: Steady | None) -> None:
-        self._stages, self._steady = stages, steady
+    def __init__(self, stages: Stages, steady: Steady | None, *, overlap: bool = True) -> None:
+        self._stages, self._steady, self._overlap = stages, steady, overlap
         self._networks: ThreadPoolExecutor | None = None
 
     def begin(self, shown: Sequence[Shown], strength: Strength) -> Finish:
@@ -41,15 +42,21 @@ class HostFaces:
         if not seen:
             return lambda: [(item.target, []) for item in shown]
         restorers = [face.restorer for item in shown for face in item.faces]
-        if self._networks is None:
-            self._networks = ThreadPoolExecutor(1, "gpenvideo-networks")
-        restored = self._networks.submit(self._through, restorers, [each.pixels for each in seen])
+        restored = self._begun(restorers, [each.pixels for each in seen])
 
         def finish() -> list[tuple[Frame, list[Rectangle]]]:
-            pairs = iter(zip(restored.result(), seen, strict=True))
+            pairs = iter(zip(restored(), seen, strict=True))
             return [self._pasted(item, [next(pairs) for _ in item.faces], strength) for item in shown]
 
         return finish
+
+    def _begun(self, restorers: Sequence[Restorer], crops: Sequence[Crop]) -> Callable[[], list[Crop]]:
+        if not self._overlap:
+            restored = self._through(restorers, crops)
+            return lambda: restored
+        if self._networks is None:
+            self._networks = ThreadPoolExecutor(1, "gpenvideo-networks")
+        return self._networks.submit(self._through, restorers, crops).result
 
     def end(self) -> None:
         """No batch follows."""

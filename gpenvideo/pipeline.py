@@ -184,7 +184,8 @@ class VideoRestorer:
         self._most_px = MOST_PICTURES * max(info.upright_size)
         self._shift_s, self._upscaler = shift_s, upscaler
         steady = Steady() if self.options.temporal else None
-        self._faces = _faces_of([*self._restorers, *self._others.values()], self.stages, steady, info.colour)
+        everyone = [*self._restorers, *self._others.values()]
+        self._faces = _faces_of(everyone, self.stages, steady, info.colour, overlap)
         self._period: int | None = None
         self._batched: int | None = None  # the period of the last frame
         self._previous: set[int] = set()  # the tracks restored in the frame before; none as a period begins
@@ -369,16 +370,16 @@ def _place(shown: Shown, face: Aligned, written: Rectangle, strength: float) -> 
 
 
 def _faces_of(
-    restorers: Sequence[Restorer], stages: Stages, steady: Steady | None, colour: Colour
+    restorers: Sequence[Restorer], stages: Stages, steady: Steady | None, colour: Colour, overlap: bool
 ) -> HostFaces | DeviceFaces:
     """What restores faces: on the GPU of all restorers where its kernels pass a check, else on the host."""
     device = common_device(restorers)
     if device is None:
-        return HostFaces(stages, steady)
+        return HostFaces(stages, steady, overlap=overlap)
     problem = f"this is {named(colour)} video" if is_foreign(colour) else disagreement(device)
     if problem is None:
         return DeviceFaces(device, stages, steady)
     warnings.warn(
         f"faces are cut out and pasted by the CPU, which is slower: {problem}", RuntimeWarning, stacklevel=3
     )
-    return HostFaces(stages, steady)
+    return HostFaces(stages, steady, overlap=overlap)

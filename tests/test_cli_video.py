@@ -63,7 +63,9 @@ def test_lines_for_programs(clip: Path, told: Told) -> None:
     assert (done.code, done.err) == (0, "")
     *progress, last = map(json.loads, done.out.splitlines())
     assert progress[0]["frames"] == 0
-    assert {"frames", "total", "seconds", "faces", "slowest", "time_s", "network"} == set(progress[0])
+    assert {"frames", "total", "seconds", "faces", "slowest", "time_s", "network", "doing"} == set(
+        progress[0]
+    )
     counts = [line["frames"] for line in progress]
     assert counts == sorted(counts)
     assert last["done"] is True
