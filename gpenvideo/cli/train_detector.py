@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -31,7 +32,7 @@ from gpenvideo.errors import GpenvideoError, OptionError, file_error
 if TYPE_CHECKING:
     from gpenvideo.train.detector_labels import Label
 
-__all__ = ["TEACHER", "TICK_EVERY", "run_options", "taught_labels", "train_detector"]
+__all__ = ["TEACHER", "run_options", "run_shown", "taught_labels", "train_detector", "try_run"]
 
 TEACHER = "RetinaFace-mobilenet0.25"
 TICK_EVERY, DRY_STEPS = 25, 3  # steps
@@ -80,30 +81,55 @@ def train_detector(
         "start_from": None if initial is None else read_state(find(initial))[0],
         "device": place,
     }
+
+    def begin(folder: Path) -> Iterator[dict[str, float]]:
+        return detector_loop.train_detector(scenes, folder, options, **networks)
+
     if dry_run:
-        with tempfile.TemporaryDirectory() as folder:
-            began = time.perf_counter()
-            list(islice(detector_loop.train_detector(scenes, folder, options, **networks), DRY_STEPS))
-            step_s = (time.perf_counter() - began) / DRY_STEPS
-        found = {"faces": len(scenes.labels), "s_per_step": step_s, "hours": options.steps * step_s / 3600}
-        if as_json:
-            print_json({"event": "dry run"} | found)
-        else:
-            say(f"{found['faces']} faces, {step_s:.2f} s a step: {found['hours']:.2f} hours for all steps")
+        try_run(begin, len(scenes.labels), options.steps, as_json)
         return
     told = Told(out, options.steps, as_json)
+    file, export = out / "detector.safetensors", detector_loop.export_detector
+    run_shown(begin, lambda step: len(options.scenes_at(step)), told, out, file, export)
+
+
+Begin = Callable[[Path], Iterator[dict[str, float]]]
+"""Begins a run, or goes on with it, in a folder."""
+
+
+def try_run(begin: Begin, faces: int, steps: int, as_json: bool) -> None:
+    """Do a few steps in a folder that goes away, and say how long all of them would take."""
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        list(islice(begin(Path(folder)), DRY_STEPS))
+        step_s = (time.perf_counter() - began) / DRY_STEPS
+    found = {"faces": faces, "s_per_step": step_s, "hours": steps * step_s / 3600}
+    if as_json:
+        print_json({"event": "dry run"} | found)
+    else:
+        say(f"{faces} faces, {step_s:.2f} s a step: {found['hours']:.2f} hours for all steps")
+
+
+def run_shown(
+    begin: Begin,
+    images_at: Callable[[int], int],
+    told: Told,
+    out: Path,
+    file: Path,
+    export: Callable[..., None],
+) -> None:
+    """Run to the end or to Ctrl-C with the progress shown, then write the network of the last checkpoint."""
     with told.bar:
         told.heed()
-        for stats in detector_loop.train_detector(scenes, out, options, **networks):
+        for stats in begin(out):
             done = int(stats["step"]) + 1
-            if done % TICK_EVERY == 0 or done == options.steps:
-                scenes_a_step = len(options.scenes_at(done - 1))
-                told.record(stats | {"event": "tick", "step": done, "img_per_s": scenes_a_step / stats["s"]})
+            if done % TICK_EVERY == 0 or done == told.steps:
+                speed = images_at(done - 1) / stats["s"]
+                told.record(stats | {"event": "tick", "step": done, "img_per_s": speed})
             if not told.go_on(done):
                 break
-    file = out / "detector.safetensors"
     if (out / "checkpoint.pth").exists():
-        detector_loop.export_detector(out / "checkpoint.pth", file)
+        export(out / "checkpoint.pth", file)
     told.end(file)
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
-import time
-from itertools import islice
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from gpenvideo.cli.console import Json, err, print_json, say
+from gpenvideo.cli.console import Json, err
 from gpenvideo.cli.train import (
     START,
     Device,
@@ -25,11 +23,9 @@ from gpenvideo.cli.train import (
     Workers,
     settings_of,
 )
-from gpenvideo.cli.train_detector import TEACHER, TICK_EVERY, run_options, taught_labels
+from gpenvideo.cli.train_detector import TEACHER, run_options, run_shown, taught_labels, try_run
 
 __all__ = ["train_landmarks"]
-
-DRY_STEPS = 3
 
 
 def train_landmarks(
@@ -76,27 +72,13 @@ def train_landmarks(
         "start_from": None if initial is None else read_state(find(initial))[0],
         "device": place,
     }
+
+    def begin(folder: Path) -> Iterator[dict[str, float]]:
+        return landmark_loop.train_landmarks(views, folder, options, **networks)
+
     if dry_run:
-        with tempfile.TemporaryDirectory() as folder:
-            began = time.perf_counter()
-            list(islice(landmark_loop.train_landmarks(views, folder, options, **networks), DRY_STEPS))
-            step_s = (time.perf_counter() - began) / DRY_STEPS
-        found = {"faces": len(labels), "s_per_step": step_s, "hours": options.steps * step_s / 3600}
-        if as_json:
-            print_json({"event": "dry run"} | found)
-        else:
-            say(f"{found['faces']} faces, {step_s:.2f} s a step: {found['hours']:.2f} hours for all steps")
+        try_run(begin, len(labels), options.steps, as_json)
         return
     told = Told(out, options.steps, as_json)
-    with told.bar:
-        told.heed()
-        for stats in landmark_loop.train_landmarks(views, out, options, **networks):
-            done = int(stats["step"]) + 1
-            if done % TICK_EVERY == 0 or done == options.steps:
-                told.record(stats | {"event": "tick", "step": done, "img_per_s": options.batch / stats["s"]})
-            if not told.go_on(done):
-                break
-    file = out / "landmarks.safetensors"
-    if (out / "checkpoint.pth").exists():
-        landmark_loop.export_landmarks(out / "checkpoint.pth", file)
-    told.end(file)
+    file, export = out / "landmarks.safetensors", landmark_loop.export_landmarks
+    run_shown(begin, lambda _: options.batch, told, out, file, export)

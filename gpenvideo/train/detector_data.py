@@ -24,8 +24,9 @@ from torch.utils.data import Dataset
 
 from gpenvideo.degradation import Degradation, Preset, degrade, draw, greyscale
 from gpenvideo.errors import MediaError, OptionError, file_error
+from gpenvideo.faces.landmarks import MIRRORED
 from gpenvideo.faces.portraits import read_picture
-from gpenvideo.train.detector_labels import MIRRORED, Label
+from gpenvideo.train.detector_labels import Label
 
 __all__ = ["Scene", "Scenes", "bearable", "flat", "list_backgrounds", "lit", "often_turned", "random_linear"]
 

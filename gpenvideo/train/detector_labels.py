@@ -22,14 +22,12 @@ from numpy.typing import NDArray
 
 from gpenvideo.errors import MediaError, file_error
 from gpenvideo.faces.detector import Detector
+from gpenvideo.faces.landmarks import MIRRORED
 from gpenvideo.faces.portraits import Portrait, read_picture
 
-__all__ = ["MIRRORED", "Label", "label_portraits", "read_labels", "write_labels"]
+__all__ = ["Label", "label_portraits", "read_labels", "write_labels"]
 
 Array = NDArray[np.float64]
-
-MIRRORED = (1, 0, 2, 4, 3)
-"""The landmarks' order in a mirrored picture."""
 
 VIEW_WIDTHS_PX = (70.0, 110.0, 170.0)  # the face's width in the sizes that a portrait is labelled at
 MOST_DISAGREEMENT = 0.12  # of the box's width, with the portrait's own landmarks

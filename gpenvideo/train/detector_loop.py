@@ -19,17 +19,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from gpenvideo.errors import OptionError, file_error
+from gpenvideo.errors import OptionError
 from gpenvideo.faces.detector import RetinaFace, fill, network_input
 from gpenvideo.train.data import one_thread
 from gpenvideo.train.detector_data import Scene
 from gpenvideo.train.detector_distillation import distillation_losses
 from gpenvideo.train.detector_losses import Batch, collate, detector_losses
-from gpenvideo.train.run_folder import cut_stats, keep_options, load_state, move_average, resume, save_state
+from gpenvideo.train.run_folder import (
+    cut_stats,
+    export_average,
+    keep_options,
+    load_state,
+    move_average,
+    resume,
+    save_state,
+)
 
 __all__ = ["DetectorOptions", "export_detector", "new_detector", "train_detector"]
 
@@ -173,11 +180,7 @@ def export_detector(
     for name, value in average.items():
         if name.startswith("ClassHead") and name.endswith("bias"):
             value[1::2] += score_shift  # the logits are background, face, background, face
-    state = {name: value for name, value in average.items() if not name.endswith("num_batches_tracked")}
-    try:
-        save_file({name: value.half().contiguous() for name, value in state.items()}, path)
-    except OSError as error:
-        raise file_error(error, path, "write") from error
+    export_average(average, Path(path))
 
 
 def _step(

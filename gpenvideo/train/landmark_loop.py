@@ -20,16 +20,23 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from gpenvideo.errors import OptionError, file_error
+from gpenvideo.errors import OptionError
 from gpenvideo.faces.detector import fill
 from gpenvideo.faces.landmarks import TEMPLATE, LandmarkNetwork
 from gpenvideo.train.data import one_thread
 from gpenvideo.train.landmark_data import View
-from gpenvideo.train.run_folder import cut_stats, keep_options, load_state, move_average, resume, save_state
+from gpenvideo.train.run_folder import (
+    cut_stats,
+    export_average,
+    keep_options,
+    load_state,
+    move_average,
+    resume,
+    save_state,
+)
 
 __all__ = ["LandmarkOptions", "export_landmarks", "train_landmarks"]
 
@@ -141,12 +148,7 @@ def export_landmarks(checkpoint: str | os.PathLike[str], path: str | os.PathLike
     Raises CheckpointError for a file that is no checkpoint of a run, FileError when a file cannot be read or
     written.
     """
-    average = load_state(Path(checkpoint))["average"]
-    state = {name: value for name, value in average.items() if not name.endswith("num_batches_tracked")}
-    try:
-        save_file({name: value.half().contiguous() for name, value in state.items()}, path)
-    except OSError as error:
-        raise file_error(error, path, "write") from error
+    export_average(load_state(Path(checkpoint))["average"], Path(path))
 
 
 def _collate(views: Sequence[View]) -> tuple[Tensor, Tensor]:

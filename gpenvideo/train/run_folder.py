@@ -8,11 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from gpenvideo.errors import CheckpointError, OptionError, file_error
 
-__all__ = ["cut_stats", "keep_options", "load_state", "move_average", "resume", "save_state"]
+__all__ = [
+    "cut_stats",
+    "export_average",
+    "keep_options",
+    "load_state",
+    "move_average",
+    "resume",
+    "save_state",
+]
 
 
 @torch.no_grad()
@@ -79,3 +88,12 @@ def cut_stats(file: Path, steps: int) -> None:
     if file.exists():
         lines = file.read_text("utf-8").splitlines(keepends=True)
         file.write_text("".join(lines[:steps]), "utf-8")
+
+
+def export_average(average: dict[str, Tensor], path: Path) -> None:
+    """Write averaged weights as float16 .safetensors. FileError."""
+    state = {name: value for name, value in average.items() if not name.endswith("num_batches_tracked")}
+    try:
+        save_file({name: value.half().contiguous() for name, value in state.items()}, path)
+    except OSError as error:
+        raise file_error(error, path, "write") from error
