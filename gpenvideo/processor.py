@@ -35,7 +35,12 @@ def find_device(name: str) -> torch.device:
 def side_by_side(n: int) -> ThreadPoolExecutor:
     """Threads that compute with one thread of torch's each; all others keep as many as they have."""
     threads, together = torch.get_num_threads(), Barrier(n)
-    workers = ThreadPoolExecutor(n, "restorer", initializer=lambda: torch.set_num_threads(1))
+
+    def alone() -> None:
+        torch.set_num_threads(1)
+        torch.zeros(1 << 16).add_(1)  # a thread takes the number for good with its first parallel work
+
+    workers = ThreadPoolExecutor(n, "restorer", initializer=alone)
     list(workers.map(lambda _: together.wait(), range(n)))  # all have begun
     torch.set_num_threads(threads)  # what the last of them said would hold for threads to come
     return workers
