@@ -59,6 +59,6 @@ benchmark() { # a title, a module and its arguments
 }
 benchmark "Kernels" benchmarks.kernels
 benchmark "The network" benchmarks.waterfall --device cuda --sizes 256 512 2048
-has av && benchmark "Whole videos" benchmarks.pipeline --device cuda --seconds 40
+has av && benchmark "Whole videos" benchmarks.pipeline --device cuda --seconds 25
 cp -f benchmarks/results/*_cuda.json "$OUT/" 2>/dev/null
 exit "$failed"

@@ -3,10 +3,11 @@
     python -m benchmarks.pipeline [--seconds 60] [--rounds 1] [--threads 2] [--weights FILE] [--device cuda]
 
 On a CPU: 640x360 with one face and with three, the default weights, x264's veryfast. On CUDA: 1080p with one
-face, GPEN-2048 with random weights (or `--weights`), to x264's veryfast. `fps` is frames over the seconds
-that the whole call took, `reported` what the report says. `without temporal` is the same with every picture
-restored by itself. Frames are numbered in bars at the bottom and read back: `order` says whether none is
-lost, doubled or out of order. `PSNR` is luma, result to source; `memory` the most of the process so far.
+face, GPEN-2048 with random weights (or `--weights`), to x264's veryfast, decoded by the CPU and by NVDEC.
+`fps` is frames over the seconds that the whole call took, `reported` what the report says. `without temporal`
+is the same with every picture restored by itself. Frames are numbered in bars at the bottom and read back:
+`order` says whether none is lost, doubled or out of order. `PSNR` is luma, result to source; `memory` the
+most of the process so far.
 """
 
 from __future__ import annotations
@@ -31,12 +32,14 @@ from gpenvideo.faces.tracker import KEEP
 from gpenvideo.networks import load_detector
 from gpenvideo.pipeline import RestoreOptions
 from gpenvideo.report import Report
-from gpenvideo.transcode import Encoding, restore_video
+from gpenvideo.transcode import Decoding, Encoding, restore_video
 from gpenvideo.video.clip import read_clip, write_clip
 
 BITS, BAR_PX = 12, 8
 CLIPS = {"640x360, one face": ((640, 360), 1), "640x360, three faces": ((640, 360), 3)}
 ON_CUDA = {"1080p, one face": ((1920, 1080), 1)}
+CASES = {"as it ships": (True, "software"), "without temporal": (False, "software")}  # temporal, decoder
+CASES_ON_CUDA = CASES | {"decoded by NVDEC": (True, "nvdec")}
 
 
 def numbered(pixels: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:
@@ -84,30 +87,30 @@ def in_order(path: Path, frames: int) -> str:
 
 
 def restore(
-    source: Path, target: Path, faces: int, restorer: Any, detector: Any, temporal: bool
+    source: Path, target: Path, faces: int, restorer: Any, detector: Any, temporal: bool, decoder: str
 ) -> tuple[Report, float]:
-    options = RestoreOptions(max_faces=faces, temporal=temporal)
+    how: dict[str, Any] = {"options": RestoreOptions(max_faces=faces, temporal=temporal)}
+    how |= {"decoding": Decoding(decoder=decoder), "encoding": Encoding(preset=PRESET)}
     start = time.perf_counter()
-    report = restore_video(
-        source, target, weights=restorer, detector=detector, options=options, encoding=Encoding(preset=PRESET)
-    )
+    report = restore_video(source, target, weights=restorer, detector=detector, **how)
     return report, time.perf_counter() - start
 
 
 def rows_of(
-    name: str, source: Path, folder: Path, faces: int, networks: Any, rounds: int
+    name: str, source: Path, folder: Path, faces: int, networks: Any, rounds: int, cases: Any
 ) -> list[dict[str, Any]]:
     rows = []
     target = folder / "restored.mp4"
     for _ in range(rounds):
-        for case, temporal in (("as it ships", True), ("without temporal", False)):
-            report, seconds = restore(source, target, faces, *networks, temporal)
+        for case, how in cases.items():
+            report, seconds = restore(source, target, faces, *networks, *how)
             frames = report.written
             rows.append(
                 {
                     "clip": name,
                     "case": case,
                     "network": report.network,
+                    "decoder": report.stream["decoder"],
                     "frames": frames,
                     "faces a frame": round(report.faces / frames, 2),
                     "fps": round(frames / seconds, 1),
@@ -155,7 +158,8 @@ def main() -> None:
         for name, (size, faces) in (ON_CUDA if on_cuda else CLIPS).items():
             source = Path(folder) / "source.mp4"
             film(source, size, faces, options.seconds * RATE_HZ)
-            rows += rows_of(name, source, Path(folder), faces, networks, options.rounds)
+            cases = CASES_ON_CUDA if on_cuda else CASES
+            rows += rows_of(name, source, Path(folder), faces, networks, options.rounds, cases)
     name = "pipeline_cuda" if on_cuda else "pipeline"
     print(measure.table(rows), measure.save(name, rows), sep="\n\n")
 

@@ -181,7 +181,15 @@ class _Slot:
         return same and [plane.shape for plane in frame.planes] == shapes
 
     def take(self, frame: Frame) -> None:
-        """Copy a frame's planes to the device, on the current stream."""
+        """Copy a frame's planes into the slot on the device, on the current stream.
+
+        From where its decoder left them there, if it did: they are whole, and the frame holds them until its
+        batch is finished.
+        """
+        for there, plane in zip(self.planes.planes, frame.on_device or (), strict=False):
+            there.copy_(plane, non_blocking=True)
+        if frame.on_device:
+            return
         for host, there, plane in zip(self._host, self.planes.planes, frame.planes, strict=True):
             host.numpy()[...] = plane
             there.copy_(host, non_blocking=True)

@@ -114,7 +114,12 @@ class Frame:
     filtered: Frame | None = None
     """The same picture made easier to see, of the same size, layout and colour: see `view`."""
 
+    on_device: tuple[Any, ...] | None = None
+    """The planes once more, as torch tensors on the GPU that decoded them; None, too, once it is edited."""
+
     def __post_init__(self) -> None:
+        if self.edited:
+            object.__setattr__(self, "on_device", None)
         if len(self.planes) != self.layout.planes:
             raise OptionError(f"{self.layout} has {self.layout.planes} planes, got {len(self.planes)}")
         height, width = self.planes[0].shape

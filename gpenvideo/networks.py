@@ -23,6 +23,7 @@ from gpenvideo.upscaling import Upscaler
 __all__ = [
     "NetworkOptions",
     "detector_files",
+    "gpu_of",
     "load",
     "load_background",
     "load_detector",
@@ -154,6 +155,17 @@ def load_restorer(
     if how.compile or restorer.device.type == "cuda":
         restorer.warm_up()
     return restorer
+
+
+def gpu_of(
+    weights: str | PathLike[str] | Restorer | None, options: NetworkOptions | None = None
+) -> torch.device | None:
+    """The GPU that what restores is on, or will be; None: it is on none. OptionError, DeviceError."""
+    if callable(weights):
+        device = getattr(weights, "device", None)
+    else:
+        device = find_device((options or NetworkOptions()).device)
+    return device if isinstance(device, torch.device) and device.type == "cuda" else None
 
 
 def load_detector(

@@ -19,7 +19,7 @@ from gpenvideo.errors import OptionError
 from gpenvideo.evaluate.run import RunMetrics
 from gpenvideo.faces.detector import Detector
 from gpenvideo.frame import Frame, StreamInfo
-from gpenvideo.networks import NetworkOptions, load_finder
+from gpenvideo.networks import NetworkOptions, gpu_of, load_finder
 from gpenvideo.picture import Picture, check_suffix, write_picture
 from gpenvideo.pipeline import Restored, RestoreOptions, VideoRestorer
 from gpenvideo.place import check_place, write_json
@@ -30,6 +30,7 @@ from gpenvideo.tracks.document import Tracks
 from gpenvideo.tracks.given import Given
 from gpenvideo.tracks.record import Record
 from gpenvideo.upscaling import enlarged_info, enlarged_size, interpolated
+from gpenvideo.video.nvdec import aside
 from gpenvideo.video.options import Decoding, Encoding
 from gpenvideo.video.reader import VideoReader
 from gpenvideo.video.writer import VideoWriter
@@ -122,7 +123,8 @@ def restore_video(
     options = options or RestoreOptions()
     known = known_tracks(tracks, tracks_out, detector)
     with ExitStack() as stack:
-        reader = stack.enter_context(decoding.open(source, restores=options.strength > 0))
+        gpu = gpu_of(weights, networks)
+        reader = stack.enter_context(decoding.open(source, restores=options.strength > 0, device=gpu))
         size = enlarged_size(reader.info, options.upscale)
         if compare:
             size = compared_size(compare, enlarged_info(reader.info, options.upscale))
@@ -147,7 +149,7 @@ def restore_video(
         if record:
             record.finish()
         told.frames = {"in": reader.info.frames, "written": writer.frames_written, **reader.counts.as_dict()}
-        told.stream, told.encoder = asdict(reader.info), writer.facts
+        told.stream, told.encoder = asdict(reader.info) | {"decoder": reader.decoder}, writer.facts
         told.identity = identity.facts
         told.warnings = [*reader.info.assumed, *reader.warnings, *writer.warnings, *identity.warnings]
         told.warnings += given.warnings if given else []
@@ -210,7 +212,7 @@ def _transcode(
     video.warm_up(lambda done, total: tell(0.0, f"warming up, {done} of {total}"))
     with (
         prefetch(stages.each("decode", reader), queue_depth(info), name="decode") as decoded,
-        prefetch(video(decoded), queue_depth(result), name="restore") as restored,
+        prefetch(aside(video(decoded), reader.device), queue_depth(result), name="restore") as restored,
     ):
         for item in restored:
             if not isinstance(item, Restored):
@@ -309,7 +311,7 @@ def preview_video(
     check_suffix(target)
     check_place(target, source)
     known, options = known_tracks(tracks, None, detector), options or RestoreOptions()
-    part = replace(decoding or Decoding(), start=moment, end=None)
+    part = replace(decoding or Decoding(), start=moment, end=None, decoder="software")
     with part.open(source, restores=options.strength > 0) as reader:
         info = reader.info
         frame = next((item for item in reader if isinstance(item, Frame)), None)

@@ -26,7 +26,7 @@ from gpenvideo.matching.finishing import Finishing
 from gpenvideo.matching.noise import Noise
 from gpenvideo.matching.place import Place, set_apart
 from gpenvideo.matching.sharpness import SHARPER, edge_width_px, softening
-from gpenvideo.matching.tint import colourfulness, spread
+from gpenvideo.matching.tint import colourfulness, power
 from gpenvideo.segmented.parts import parts
 from gpenvideo.segmented.restoring import Warm, analyse, join, restore_part
 from gpenvideo.segmented.work import Work

@@ -364,7 +364,7 @@ MASTERING = {
 def test_hdr_metadata_is_carried(tmp_path: Path, codec: str) -> None:
     options = {"x265-params": ":".join(["log-level=none", *(hdr_options("libx265", MASTERING) or [])])}
     source = write_clip(
-        tmp_path / "in.mp4", codec="libx265", pix_fmt="yuv420p10le", size=(64, 64), options=options, frames=2,
+        tmp_path / "in.mp4", codec="libx265", pix_fmt="yuv420p10le", size=(160, 128), options=options, frames=2,
         matrix=9, primaries=9, transfer=16,
     )  # fmt: skip
     with VideoReader(source) as reader:

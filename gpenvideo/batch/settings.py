@@ -88,6 +88,7 @@ SETTINGS = {
     "ivtc": _flag("decoding", "ivtc"),
     "prefilter": _text("decoding", "prefilter"),
     "prefilter-output": _flag("decoding", "prefilter_output"),
+    "decoder": _text("decoding", "decoder"),
     "codec": _text("encoding", "codec"),
     "crf": _number("encoding", "crf"),
     "preset": _text("encoding", "preset"),

@@ -86,6 +86,10 @@ Prefilter = Annotated[
 PrefilterOutput = Annotated[
     bool, typer.Option("--prefilter-output", help="That is the picture, too.", rich_help_panel=PART)
 ]
+Decoder = Annotated[
+    str,
+    typer.Option(help="software, nvdec (of a GPU, checked), auto (that if it can).", rich_help_panel=PART),
+]
 Strict = Annotated[
     bool, typer.Option("--strict", help="Damage in the source is an error.", rich_help_panel=PART)
 ]
@@ -171,6 +175,7 @@ def restore(
     ivtc: Ivtc = False,
     prefilter: Prefilter = None,
     prefilter_output: PrefilterOutput = False,
+    decoder: Decoder = "software",
     codec: Codec = None,
     crf: Crf = None,
     preset: Preset = None,
@@ -220,7 +225,7 @@ def restore(
     options |= {"upscale": upscale, "background": background}
     decoding: dict[str, Any] = {"start": start, "end": end, "rate": rate, "strict": strict}
     decoding |= {"video_stream": video_stream, "deinterlace": deinterlace, "ivtc": ivtc}
-    decoding |= {"prefilter": prefilter, "prefilter_output": prefilter_output}
+    decoding |= {"prefilter": prefilter, "prefilter_output": prefilter_output, "decoder": decoder}
     common: dict[str, Any] = {"weights": weights[0] if weights else None, "detector": detector}
     common |= {"networks": networks, "options": options, "tracks": tracks_in}
     if preview is not None:

@@ -122,7 +122,8 @@ def _whole(work: Work, done: Sequence[PartDone], reader: VideoReader, writer: Vi
         "encode": asdict(work.encoding),
     }
     whole = Report(work.source, fspath(writer.path), told[0]["network"], chosen, versions=told[0]["versions"])
-    whole.stream, whole.encoder = asdict(reader.info), writer.facts
+    decoder = told[0]["stream"]["decoder"]
+    whole.stream, whole.encoder = asdict(reader.info) | {"decoder": decoder}, writer.facts
     known: dict[int, Track] = {}
     least: dict[str, float] = {}
     warnings = [*reader.info.assumed, *writer.warnings]

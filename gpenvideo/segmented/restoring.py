@@ -28,6 +28,7 @@ from gpenvideo.analysis import Analysed, Analysis
 from gpenvideo.errors import OptionError, file_error
 from gpenvideo.faces.detector import Detector
 from gpenvideo.frame import Frame
+from gpenvideo.networks import gpu_of
 from gpenvideo.persons import Analysing, Identity
 from gpenvideo.pipeline import Restored, VideoRestorer
 from gpenvideo.report import Report
@@ -44,6 +45,7 @@ from gpenvideo.tracks.record import Record
 from gpenvideo.transcode import Progress, queue_depth
 from gpenvideo.upscaling import enlarged_info, enlarged_size
 from gpenvideo.video.disk import beside, put_in_place
+from gpenvideo.video.nvdec import aside
 from gpenvideo.video.reader import VideoReader
 from gpenvideo.video.segments import SegmentWriter
 from gpenvideo.video.timing import as_ticks
@@ -216,7 +218,7 @@ def _made(
     ahead_s: int | None,
 ) -> tuple[Report, dict[str, Any]]:
     """The segment of a part is made; its report, and what is to be known of the segment."""
-    with work.decoding.open(work.source) as reader:
+    with work.decoding.open(work.source, device=gpu_of(work.weights, work.networks)) as reader:
         identity = _identity(work, reader, warm, guarded=work.options.guard)
         video = _video_restorer(work, tracks, reader, warm, identity)
         reaches_over = identity.guard is not None or bool(work.options.further_weights)
@@ -228,7 +230,7 @@ def _made(
         writer = _segment_writer(work, reader, target)
         try:
             depth = queue_depth(enlarged_info(reader.info, work.options.upscale))
-            run = _Run(video, identity, writer, told, depth, progress)
+            run = _Run(video, identity, writer, told, depth, progress, reader.device)
             run(same(pictures, shift), part.start_pts - shift)
             if writer.frames_written:
                 writer.finish()
@@ -238,7 +240,7 @@ def _made(
             writer.abort()
         told.warnings = [*reader.info.assumed, *reader.warnings, *same.warnings, *writer.warnings]
         told.warnings += video.announced
-        told.stream, told.encoder = asdict(reader.info), writer.facts
+        told.stream, told.encoder = asdict(reader.info) | {"decoder": reader.decoder}, writer.facts
         persons = {track.person for track in tracks.tracks} - {0}
         told.identity = identity.facts | {"persons": len(persons)}
     return told, writer.segment
@@ -298,6 +300,8 @@ class _Run:
     """Frames between two threads."""
 
     progress: Tell | None
+    device: Any
+    """What decodes, see `VideoReader`."""
 
     def __call__(self, pictures: Iterator[Frame], start_pts: int) -> None:
         """Write the pictures from a moment on, of some that begin earlier."""
@@ -305,7 +309,11 @@ class _Run:
         self._tell(begun, 0.0)
         with (
             prefetch(stages.each("decode", pictures), depth, name="decode") as decoded,
-            prefetch(_from(start_pts, self.video, self.identity, decoded), depth, name="restore") as restored,
+            prefetch(
+                aside(_from(start_pts, self.video, self.identity, decoded), self.device),
+                depth,
+                name="restore",
+            ) as restored,
         ):
             for item in restored:
                 with stages("encode"):

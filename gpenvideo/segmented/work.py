@@ -24,7 +24,7 @@ from gpenvideo.video.options import Decoding, Encoding
 
 __all__ = ["Work", "hash_of"]
 
-OF_THE_MACHINE = ("device", "compile")  # of NetworkOptions: how it is computed, and not what
+OF_THE_MACHINE = ("device", "compile", "decoder")  # of the options: how it is computed, and not what
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,10 @@ class Work:
         Raises:
             FileError, FileMissing: one of those files cannot be read. OptionError: the tracks.
         """
-        networks = {name: v for name, v in asdict(self.networks).items() if name not in OF_THE_MACHINE}
+        networks, decoding = (
+            {name: value for name, value in asdict(options).items() if name not in OF_THE_MACHINE}
+            for options in (self.networks, self.decoding)
+        )
         facts: dict[str, Any] = {
             "version": version("gpenvideo"),
             "networks": networks,
@@ -65,7 +68,7 @@ class Work:
                 "further_weights": [],
                 "background": self.options.background and hash_of(weights.find(self.options.background)),
             },
-            "decoding": {name: repr(value) for name, value in asdict(self.decoding).items()},
+            "decoding": {name: repr(value) for name, value in decoding.items()},
             "encoding": asdict(self.encoding),
             "container": self.container,
             "files": [hash_of(path) for path in self._files()],

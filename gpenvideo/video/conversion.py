@@ -228,7 +228,7 @@ def _spread(frame: Frame, target: Layout, width: int, height: int) -> Frame:
     alpha = frame.alpha
     if alpha is not None:
         alpha = _sized(_deeper(alpha, more, source.depth_bits, repeat=True), (height, width))
-    return replace(frame, planes=tuple(planes), layout=target, alpha=alpha)
+    return replace(frame, planes=tuple(planes), layout=target, alpha=alpha, on_device=None)
 
 
 def _by_swscale(frame: Frame, name: str, colour: Colour) -> Any:

@@ -5,24 +5,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from os import PathLike
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from gpenvideo.errors import OptionError
 from gpenvideo.video.deinterlacing import check_deinterlace, chosen_way
 from gpenvideo.video.fields import Fields, fields_of
+from gpenvideo.video.hardware import DECODERS, Hardware
 from gpenvideo.video.reader import VideoReader
 from gpenvideo.video.timing import parse_time
 from gpenvideo.video.treatment import Treatment
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["Decoding", "Encoding"]
 
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """Which part of a file is read, how strictly, and what is done to its pictures first.
+    """Which part of a file is read, by what, how strictly, and what is done to its pictures first.
 
     Raises:
-        OptionError: deinterlacing or a prefilter that there is not.
+        OptionError: deinterlacing, a prefilter or a decoder that there is not.
     """
 
     start: float | Fraction | int | None = None
@@ -54,9 +58,16 @@ class Decoding:
     prefilter_output: bool = False
     """Whether its pictures are what is restored, too; else that is the source's."""
 
+    decoder: str = "software"
+    """"software" is FFmpeg's on the CPU. "nvdec" is a GPU's, where the networks are on it, it can decode the
+    source and a check finds the same pictures; a sentence says why it is not taken. "auto" is the same, and
+    silent where no GPU was to be expected."""
+
     def __post_init__(self) -> None:
         check_deinterlace(self.deinterlace, self.ivtc)
         Treatment(None, self.prefilter, self.prefilter_output)  # checks it
+        if self.decoder not in DECODERS:
+            raise OptionError(f"{self.decoder!r} is no decoder: say {', '.join(DECODERS)}")
 
     @classmethod
     def parsed(
@@ -76,11 +87,20 @@ class Decoding:
         moments = [None if text is None else parse_time(text) for text in (start, end)]
         return cls(moments[0], moments[1], video_stream, rate_hz, strict, **treatment)
 
-    def open(self, path: str | PathLike[str], *, restores: bool = False) -> VideoReader:
-        """A reader of this part of a file; `restores` says whether faces are to be restored in it.
+    def open(
+        self, path: str | PathLike[str], *, restores: bool = False, device: torch.device | None = None
+    ) -> VideoReader:
+        """A reader of this part of a file.
+
+        Args:
+            path: see `VideoReader`.
+            restores: whether faces are to be restored in it.
+            device: the GPU that the networks are on; None: on none.
 
         OptionError: they are, and its pictures are combed and are to stay so. Else see `VideoReader`.
         """
+        hardware = Hardware(device, asked=self.decoder == "nvdec")
+        decodes = self.decoder == "nvdec" or (self.decoder == "auto" and device is not None)
         limits: dict[str, Any] = {}
         for name, moment in (("start", self.start), ("end", self.end)):
             if moment is not None:
@@ -91,6 +111,7 @@ class Decoding:
             rate_hz=self.rate_hz,
             strict=self.strict,
             treatment=self._treatment(path, restores),
+            hardware=hardware if decodes else None,
             **limits,
         )
 

@@ -16,7 +16,9 @@ from gpenvideo.errors import MediaError, OptionError
 from gpenvideo.frame import Colour, Frame, StreamInfo
 from gpenvideo.video.description import colour_of, describe
 from gpenvideo.video.fitting import fit
+from gpenvideo.video.hardware import Hardware
 from gpenvideo.video.log import Counts, ReadingLog
+from gpenvideo.video.nvdec import OnDevice
 from gpenvideo.video.part import ATTACHED_PICTURE, choose_part
 from gpenvideo.video.pixels import pixel_format, to_frame
 from gpenvideo.video.sequence import is_sequence
@@ -53,6 +55,7 @@ class VideoReader:
         strict: raise at the first damage instead of going on.
         treatment: what is done to the pictures before they are frames; `info` then tells of what it makes,
             which has times of its own, and start and end count the decoder's pictures.
+        hardware: the wish that a GPU decodes; what it cannot, and what fails a check, the CPU decodes.
 
     Raises:
         OptionError: a stream that is not there, an empty part, a rate that is not positive, a treatment that
@@ -90,6 +93,7 @@ class VideoReader:
         rate_hz: float | Fraction | None = None,
         strict: bool = False,
         treatment: Treatment | None = None,
+        hardware: Hardware | None = None,
     ) -> None:
         if rate_hz is not None and not 0 < rate_hz <= 1000:
             raise OptionError(f"a rate is above 0 and at most 1000 frames a second, got {rate_hz}")
@@ -112,6 +116,8 @@ class VideoReader:
                 raise MediaError(
                     f"it is over before that start: it lasts {source.duration_s:.3f} s", path=path
                 )
+            if hardware:
+                source.nvdec = hardware.decoder_of(source, treated=bool(treatment))
             self._begin(treatment or Treatment())
         except BaseException:
             self.close()
@@ -172,7 +178,7 @@ class VideoReader:
         for item in items:
             head.append(item)
             if not isinstance(item, Copied):
-                self.first = item.picture if isinstance(item, Treated) else item
+                self.first = getattr(item, "picture", item)
                 return itertools.chain(head, items)
             if self.counts.packets > MOST_SILENT_PACKETS:
                 break
@@ -198,6 +204,16 @@ class VideoReader:
     def codec(self) -> str:
         """FFmpeg's name of the decoder."""
         return self._source.codec
+
+    @property
+    def device(self) -> Any:
+        """The torch.device of the GPU that decodes; None where the CPU does, be it since that failed."""
+        return self._source.nvdec and self._source.nvdec.device
+
+    @property
+    def decoder(self) -> str:
+        """What decodes, for a report: FFmpeg's name, and the GPU's decoder where that does."""
+        return f"{self.codec} (NVDEC)" if self.device else self.codec
 
     @property
     def counts(self) -> Counts:
@@ -301,7 +317,8 @@ class VideoReader:
 
     def _frame(self, item: Any) -> Frame | None:
         part, base = self._part, self.info.time_base
-        picture, filtered = item if isinstance(item, Treated) else (item, None)
+        decoded = getattr(item, "picture", item)
+        picture = decoded
         pts = picture.pts if self._treating else self._stamp(picture)
         time_s = pts * base
         if part.begins_after(time_s):
@@ -315,7 +332,11 @@ class VideoReader:
             return None
         colour, at = self._colour(picture), (pts - part.shift_ticks(base), base)
         frame = to_frame(picture, colour, *at)
-        return frame if filtered is None else replace(frame, filtered=to_frame(filtered, colour, *at))
+        if isinstance(item, Treated):
+            return replace(frame, filtered=to_frame(item.filtered, colour, *at))
+        if isinstance(item, OnDevice) and picture is decoded:
+            return replace(frame, on_device=item.planes)
+        return frame
 
     def _fitted(self, picture: Any, time_s: float) -> Any:
         """A decoded picture, in the size and format of the first; None where it cannot be brought there."""

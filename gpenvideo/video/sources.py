@@ -42,8 +42,11 @@ class Copied(NamedTuple):
     """The av stream it comes from."""
 
 
-def open_container(path: Path) -> Any:
-    """An av.InputContainer. FileError: it cannot be read. MediaError: FFmpeg finds no media in it."""
+def open_container(path: Path, hwaccel: Any = None) -> Any:
+    """An av.InputContainer. FileError: it cannot be read. MediaError: FFmpeg finds no media in it.
+
+    What goes wrong with an av HWAccel is raised as it is.
+    """
     if path.is_fifo() or path.is_socket():
         raise FileError("it is a pipe: give a file", path=path)
     try:
@@ -54,8 +57,10 @@ def open_container(path: Path) -> Any:
         raise file_error(error, path, "read") from error
     try:
         options = {"max_pixels": str(MOST_PIXELS)}
-        container = av.open(f"file:{path}", metadata_errors="replace", options=options)
+        container = av.open(f"file:{path}", metadata_errors="replace", options=options, hwaccel=hwaccel)
     except (av.FFmpegError, ValueError) as error:
+        if hwaccel is not None:
+            raise
         raise MediaError("it is no video that FFmpeg can read, or a damaged one", path=path) from error
     if container.format.name in NOT_VIDEO:
         container.close()
@@ -99,6 +104,9 @@ class FileSource:
         self.duration_s = self._duration_s()
         self.decodes = True
         """Whether pictures are wanted; else `items_from` goes on with packets alone."""
+        self.nvdec: Any = None
+        """A `gpenvideo.video.nvdec.Nvdec` that decodes, as long as it can: the pictures are `OnDevice`."""
+        self._given_pts: int | None = None  # up to where it gave them before it failed
         self._whole = True
 
     def _chosen(self, wanted: int | None) -> Any:
@@ -179,8 +187,10 @@ class FileSource:
             self.container.seek(as_ticks(moment_s, self.time_base), stream=self.stream, backward=backward)
         except av.FFmpegError:
             return False
+        if self.nvdec:
+            self.nvdec.flush()
         self.log.counts.packets = self.log.counts.decoded = 0
-        self._whole = False
+        self._whole, self._given_pts = False, None
         return True
 
     def _items(self) -> Iterator[Any]:
@@ -227,6 +237,43 @@ class FileSource:
                 self.log.damage("Breaks in the file", _reason(error))
 
     def _decoded(self, packet: Any) -> list[Any]:
+        if self.nvdec is None:
+            return self._by_software(packet)
+        try:
+            pictures: list[Any] = self.nvdec.decode(packet)
+        except EOFError:
+            return []
+        except Exception as error:  # of FFmpeg, torch or the driver: the CPU can do what they cannot
+            return [*self._taken_over(packet, error), *self._by_software(packet)]
+        self.log.counts.decoded += len(pictures)
+        return pictures
+
+    def _taken_over(self, packet: Any, error: Exception) -> list[Any]:
+        """What the GPU owes from before a packet (None: the end) that it failed at: the CPU goes on."""
+        nvdec, self.nvdec = self.nvdec, None
+        ticks = packet and (packet.pts if packet.pts is not None else packet.dts)
+        time_s = None if ticks is None else float(ticks * self.stream.time_base)
+        reason = (getattr(error, "strerror", None) or str(error)).split("\n")[0].rstrip(".")
+        earlier = nvdec.left_over(packet)
+        if earlier is None:
+            line = f"NVDEC failed ({reason}), where the CPU cannot go on: say --decoder software"
+            raise MediaError(line, path=self.path, time_s=time_s) from error
+        when = "its end" if time_s is None else f"{time_s:.3f} s"
+        self.log.note(f"NVDEC failed at {when} ({reason}): from there on the CPU decodes.")
+        self._given_pts, late = nvdec.last_pts, []
+        for one in earlier:
+            with contextlib.suppress(av.FFmpegError):  # the GPU had no trouble with it
+                late += self.stream.codec_context.decode(one)
+        return self._new(late)
+
+    def _new(self, pictures: list[Any]) -> list[Any]:
+        """Those of pictures that were not given yet, counted."""
+        given = self._given_pts
+        new = [p for p in pictures if given is None or p.pts is None or p.pts > given]
+        self.log.counts.decoded += len(new)
+        return new
+
+    def _by_software(self, packet: Any) -> list[Any]:
         try:
             pictures: list[Any] = self.stream.codec_context.decode(packet)
         except EOFError:
@@ -237,11 +284,11 @@ class FileSource:
             time_s = None if ticks is None else float(ticks * self.stream.time_base)
             self.log.damage("Packets that could not be decoded: left out", _reason(error), time_s)
             return []
-        self.log.counts.decoded += len(pictures)
-        return pictures
+        return self._new(pictures)
 
     def close(self) -> None:
         self.container.close()
+        self.nvdec = None
 
 
 def _reason(error: av.FFmpegError) -> str:
@@ -251,7 +298,7 @@ def _reason(error: av.FFmpegError) -> str:
 class StillSource:
     """An image sequence; a missing or broken picture leaves its place in time empty."""
 
-    container = stream = None
+    container = stream = nvdec = None
     timed = decodes = True
     origin_s = Fraction(0)
     sample_aspect = None
