@@ -28,8 +28,8 @@ SPEED_S = 0.06  # over which a face's speed is averaged
 RECENT = 5  # findings that say where to look for it: one bad one has no say
 RESTING = 0.3  # sizes a second: slower than this, one whom the flow has lost is not moved
 SLID = 0.25  # sizes: where a search finds it farther from where it was carried, that was wrong
-PLACE, SHAPE = (1.0, 2.0), (0.4, 2.0)  # cutoff, Hz, and slope of the live filters: little is left to follow
-EASE_S = 0.1  # live, what a search changes is taken in over this
+PLACE, SHAPE = (0.6, 8.0), (0.4, 2.0)  # cutoff, Hz, and slope of the live filters: little is left to follow
+EASE_S = 0.07  # live, what a search changes is taken in over this
 
 
 class FacePath:
