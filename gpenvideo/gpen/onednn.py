@@ -79,7 +79,7 @@ class OneDnnGPEN(nn.Module):
         super().__init__()
         self.model, self._dtype = model, dtype
         self._convs = [_Styled(conv, dtype) for conv in model.synthesis.convs if isinstance(conv, StyledConv)]
-        self._rgbs = [rgb for rgb in model.synthesis.to_rgbs if isinstance(rgb, ToRGB)]
+        self._rgbs = [_Colours(rgb, dtype) for rgb in model.synthesis.to_rgbs if isinstance(rgb, ToRGB)]
         self._constant = _laid_out(model.synthesis.constant, dtype)
         encoder = model.encoder
         convs = [module for module in encoder.modules() if isinstance(module, (NormConv, ConvLayer))]
@@ -163,13 +163,13 @@ class OneDnnGPEN(nn.Module):
 
     def _synthesized(self, w: Tensor, skips: Skips) -> Tensor:
         styles, rgb_styles = self.model.synthesis.styles(w)
-        x, image = self._constant, torch.zeros(1)
+        x, image = self._constant, None
         pairs = iter(styles)
-        for level, (rgb, style) in enumerate(zip(self._rgbs, rgb_styles, strict=True)):
+        for level, (colours, style) in enumerate(zip(self._rgbs, rgb_styles, strict=True)):
             for conv, skip in zip(self._level(level), skips[level], strict=True):
                 x = conv(x, *next(pairs), skip)
-            colours: Tensor = rgb(x, style)
-            image = colours + ops.upsample_rgb(image) if level else colours
+            image = colours(x, style, image)
+        assert image is not None
         return image
 
 
@@ -207,6 +207,25 @@ class _Styled:
             weight = self._weight * (scale[0][:, None] * unit)[:, :, None, None]
             x = Conv(_laid_out(weight, self._dtype), self._bias, padding=1)(x, "leaky_relu", add)
         return torch.cat((x, skip), dim=1) if self._concat else x
+
+
+class _Colours:
+    """The colours of a level, added to those of the one before, for one face."""
+
+    def __init__(self, rgb: ToRGB, dtype: torch.dtype) -> None:
+        self._weight, self._dtype = rgb.scaled_weight().float(), dtype
+        self._bias = rgb.scaled_bias().float()[:, None, None]
+        taps = torch.tensor(ops.FIR_TAPS)
+        self._low_pass = (torch.outer(taps, taps) / 16).expand(3, 1, 4, 4).contiguous()
+
+    def __call__(self, x: Tensor, style: Tensor, smaller: Tensor | None) -> Tensor:
+        """x (1, I, H, W), style (1, I) float32, the image (1, 3, H / 2, W / 2) -> (1, 3, H, W) float32."""
+        weight = (style * self._weight)[:, :, None, None]
+        colours = Conv(_laid_out(weight, self._dtype), None)(x)
+        if smaller is None:
+            return colours.float() + self._bias
+        image = F.conv_transpose2d(smaller, self._low_pass, stride=2, padding=1, groups=3)
+        return image.add_(self._bias).add_(colours)
 
 
 def _encoding(conv: NormConv | ConvLayer, dtype: torch.dtype) -> Conv:
