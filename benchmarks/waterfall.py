@@ -35,7 +35,12 @@ Run = Callable[[Tensor], Tensor]
 def model_of(size: str) -> GPEN:
     if size == "default":
         return load(device="cpu", dtype="fp32").model
-    return network(int(size))
+    model = network(int(size))
+    spread = model(faces(int(size), 1, "cpu")).std()
+    for rgb in model.synthesis.to_rgbs:  # restorers clamp: random pictures are brought into the range
+        for parameter in rgb.parameters(recurse=False):
+            parameter /= 4 * spread
+    return model
 
 
 def builders(size: str, device: str) -> dict[str, tuple[Callable[[], Run], int]]:

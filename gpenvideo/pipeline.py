@@ -24,6 +24,7 @@ from gpenvideo.host import HostFaces
 from gpenvideo.kernels.light import is_foreign, named
 from gpenvideo.matching.finishing import Finishing, Found
 from gpenvideo.matching.place import Place
+from gpenvideo.matching.tint import Tint
 from gpenvideo.persons import Guard
 from gpenvideo.restorer import GPENRestorer, Restorer
 from gpenvideo.stages import Stages
@@ -174,7 +175,7 @@ class VideoRestorer:
     ) -> None:
         self._overlap = overlap
         self.options = options or RestoreOptions()
-        self._finishing = self.options.finishing
+        self._finishing, self._tint = self.options.finishing, Tint()
         self.stages = stages or Stages()
         self._others = others or {}
         self._restorers = sorted((restorer, *further), key=lambda restorer: restorer.size_px)
@@ -315,13 +316,15 @@ class VideoRestorer:
         strength_of = iter(strengths)
         for item, (frame, masks) in zip(shown, pasted, strict=True):
             found = None
+            if item.starts_shot:
+                self._tint.cut()
             if item.faces:
                 with self.stages("match"):
                     places = [
                         _place(item, face, mask, next(strength_of))
                         for face, mask in zip(item.faces, masks, strict=True)
                     ]
-                    found = self._finishing(frame, item.target, places, item.time_s)
+                    found = self._finishing(frame, item.target, places, item.time_s, self._tint)
             yield frame, masks, found
 
     def _finished(self, begun: Begun) -> Iterator[Any]:

@@ -81,8 +81,8 @@ class Report:
         time_s = restored.frame.time_s
         if restored.starts_shot:
             self.shots_s.append(time_s)
-        if restored.found:
-            self.match({"frames": 1, "monochrome": not restored.found.colour, "grain": restored.found.grain})
+        if found := restored.found:
+            self.match({"frames": 1, "monochrome": found.colour < 0.5, "grain": found.grain})
         faces = len(restored.tracks)
         self.faces_per_frame[faces] = self.faces_per_frame.get(faces, 0) + 1
         known = {track.id: track for track in self.tracks}

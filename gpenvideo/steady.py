@@ -20,9 +20,7 @@ The mean is a recursive filter on the grid of the crop. For each new crop
     ... as a mean of 2, 3, ... crops does, down to 1 - exp(-step / 0.25 s). Strong noise is softened there:
     amid a face that has none, a network takes it for a feature.
 
-Means start anew at cuts and at multiples of `PERIOD_S`, so that a run that begins anywhere soon gives what
-one from the start gives: in the last `WARM_UP_S` before that a second mean is fed the same crops, and takes
-over.
+Where means start anew is said in `gpenvideo.means`.
 """
 
 from __future__ import annotations
@@ -36,18 +34,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from gpenvideo.means import PERIOD_S, WARM_UP_S, Means
+
 __all__ = ["PERIOD_S", "WARM_UP_S", "Mean", "Steady"]
 
 Pixels = NDArray[np.float32]
 
-PERIOD_S = 10
-"""Stream time from one new start of every mean to the next."""
-
-WARM_UP_S = 1
-"""How long before it a run may begin, and give the same from there on: four times the mean's memory."""
-
 MEMORY_S = 0.25  # time constant of the mean
-FORGET_S = 1.0  # an ended track's mean is kept for no longer
 LEAST_STEP_S = 1e-3
 
 WORK_PX = 256  # means are of crops shrunk to this; finer detail stays the crop's own
@@ -72,49 +65,16 @@ LUMA = np.array([(0.2126, 0.7152, 0.0722)], dtype=np.float32)
 THIRDS = np.full((1, 3), 1 / 3, dtype=np.float32)
 
 
-class Steady:
-    """The means of all tracks of one stream; see the module."""
+class Steady(Means[Pixels]):
+    """The means of the crops of all tracks of one stream; see the module.
+
+    A crop is (S, S, 3) float32 RGB in [-1, 1] and stays unchanged. What comes back is as large, with the
+    noise averaged out, in the crop's own light, so a little beyond [-1, 1] where that changed; the first
+    time it is the crop itself. Read it, do not write: it is the mean.
+    """
 
     def __init__(self) -> None:
-        self._tracks: dict[int, _Track] = {}
-
-    def cut(self) -> None:
-        """A shot starts: nothing crosses a cut."""
-        self._tracks.clear()
-
-    def __call__(self, track: int, time_s: Fraction, crop: Pixels) -> Pixels:
-        """The crop with its noise averaged out, in its own light.
-
-        Args:
-            track: its id.
-            time_s: in the stream; later than the track's last.
-            crop: (S, S, 3) float32 RGB in [-1, 1]; unchanged.
-
-        Returns:
-            (S, S, 3) float32 RGB, a little beyond [-1, 1] where the light changed; the crop itself the first
-            time. Read it, do not write: it is the mean.
-        """
-        self._tracks = {id: mean for id, mean in self._tracks.items() if time_s - mean.time_s < FORGET_S}
-        return self._tracks.setdefault(track, _Track())(time_s, crop)
-
-
-class _Track:
-    """The mean of a track, and the one that takes over when the next period begins."""
-
-    def __init__(self) -> None:
-        self.time_s = Fraction(0)
-        self._period: int | None = None
-        self._mean, self._next = Mean(), Mean()
-
-    def __call__(self, time_s: Fraction, crop: Pixels) -> Pixels:
-        period = math.floor(time_s / PERIOD_S)
-        if period != self._period:
-            following = self._period is not None and period == self._period + 1
-            self._mean, self._next = self._next if following else Mean(), Mean()
-        self._period, self.time_s = period, time_s
-        if time_s >= (period + 1) * PERIOD_S - WARM_UP_S:
-            self._next.take(time_s, crop)
-        return self._mean.take(time_s, crop)
+        super().__init__(Mean)
 
 
 class Mean:

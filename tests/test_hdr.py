@@ -25,7 +25,7 @@ from gpenvideo.faces.tracker import KEEP
 from gpenvideo.frame import Frame, Rectangle, StreamInfo
 from gpenvideo.kernels.colour import samples_from_rgb
 from gpenvideo.kernels.picture import thumbnail
-from gpenvideo.matching.tint import spread
+from gpenvideo.matching.tint import power
 from gpenvideo.networks import load_detector
 from gpenvideo.pipeline import Restored, RestoreOptions, VideoRestorer
 from gpenvideo.video.description import hdr_of, side_data
@@ -253,9 +253,13 @@ def test_a_face_is_restored_as_in_ordinary_video(
 
 def test_colour_counts_as_colour() -> None:
     """The chroma of PQ is a third of ordinary video's; muted film must not be taken for a tint."""
-    plain = spread(portrait_frame("srgb", SIZE))
+
+    def root(frame: Frame) -> float:
+        return power(frame, (slice(0, frame.height), slice(0, frame.width))) ** 0.5
+
+    plain = root(portrait_frame("srgb", SIZE))
     for kind, white_nits in (("pq", 100), ("pq", 203), ("pq", 400), ("hlg", 203)):
-        assert 0.75 < spread(portrait_frame(kind, SIZE, white_nits=white_nits)) / plain < 1.25
+        assert 0.75 < root(portrait_frame(kind, SIZE, white_nits=white_nits)) / plain < 1.25
 
 
 def test_highlights_and_pure_colours_come_back(detector: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +15,15 @@ from av import VideoFrame
 from clips import write_clip
 from films import assert_same, write_film
 from numpy.typing import NDArray
-from portraits import Same, decoded_planes, portrait, scenery
+from portraits import Same, decoded_planes, portrait
+from tones import toned
 
 from gpenvideo import OptionError, RestoreOptions, load_detector, restore_video
 from gpenvideo.batch.settings import work_of
-from gpenvideo.frame import CENTRED, Colour, Frame, Layout
-from gpenvideo.kernels.picture import as_frame
 from gpenvideo.matching.finishing import Finishing
 from gpenvideo.matching.noise import Noise
 from gpenvideo.matching.place import Place, set_apart
 from gpenvideo.matching.sharpness import SHARPER, edge_width_px, softening
-from gpenvideo.matching.tint import colourfulness, power
 from gpenvideo.segmented.parts import parts
 from gpenvideo.segmented.restoring import Warm, analyse, join, restore_part
 from gpenvideo.segmented.work import Work
@@ -58,16 +55,6 @@ def scene(number: int) -> Pixels:
     side = round(1.35 * SIZE[0])
     x, y = round(0.12 * side) + number, round(0.02 * side)
     return portrait(side)[y : y + SIZE[1], x : x + SIZE[0]]
-
-
-def toned(rgb: Pixels, tone: str) -> Pixels:
-    """RGB in black and white, or brown as old prints are: a curve, not a factor."""
-    grey = cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2GRAY)
-    if tone == "grey":
-        return np.dstack([grey] * 3)
-    light = 20 + grey * (200 / 255)
-    curve = np.sin(np.pi * light / 255)
-    return np.rint(np.dstack([light + 22 * curve, light + 4 * curve, light - 26 * curve])).astype(np.uint8)
 
 
 def clip_of(
@@ -134,42 +121,6 @@ def test_colour_is_allowed_and_film_in_colour_has_it(detector: Any, tmp_path: Pa
     assert not changed("grey")
     assert changed("grey", color="allow")
     assert changed("")
-
-
-@pytest.mark.parametrize("colour", [1.0, 0.4])
-def test_pale_colour_is_colour(colour: float) -> None:
-    for rgb in (scene(0), scenery(320, 240)):
-        grey = toned(rgb, "grey").astype(float)
-        pale = np.rint(grey + colour * (rgb - grey)).astype(np.uint8)
-        assert colourfulness(as_frame(pale)) == 1
-
-
-@pytest.mark.parametrize("tone", ["grey", "sepia"])
-def test_a_sign_in_the_corner_is_not_the_picture(tone: str) -> None:
-    rgb = toned(scene(0), tone).copy()
-    rgb[10:25, 280:310] = (220, 20, 30)
-    assert colourfulness(as_frame(rgb)) == 0
-
-
-def test_it_rises_without_a_step() -> None:
-    rgb = scene(0).astype(float)
-    grey = toned(scene(0), "grey").astype(float)
-    shares = np.linspace(0, 0.5, 41)
-    found = [
-        colourfulness(as_frame(np.rint(grey + share * (rgb - grey)).astype(np.uint8))) for share in shares
-    ]
-    assert found[0] == 0
-    assert found[-1] == 1
-    assert np.all(np.diff(found) >= 0)
-    assert np.diff(found).max() < 0.35
-
-
-def test_the_depth_and_the_layout_do_not_matter() -> None:
-    frame = as_frame(scene(0))
-    deep = as_frame(scene(0).astype(np.uint16) * 257)
-    assert spread(deep) == pytest.approx(spread(frame), rel=0.01)
-    grey = Frame((frame.planes[0],), Layout("grey", 8), Colour(1, True, CENTRED), 0, Fraction(1))
-    assert colourfulness(grey) == 0
 
 
 def test_faces_that_overlap_share_no_sample() -> None:

@@ -18,7 +18,7 @@ import pytest
 import torch
 from av import VideoFrame
 from clips import scene_frame, with_noise, write_clip
-from films import CUTS, FRAMES, RATE_HZ, assert_same, write_film
+from films import CUTS, FRAMES, RATE_HZ, SIZE, assert_same, film_frame, write_film
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from portraits import Same, decoded_planes, portrait
@@ -62,6 +62,15 @@ class OfItsBatch(Same):
         axis = torch.linspace(-1, 1, self.size_px)
         waves = [torch.sin((4 + len(pixels)) * axis + place) for place in range(len(pixels))]
         return (pixels + 0.3 * torch.stack(waves)[:, None, None]).clamp(-1, 1)
+
+
+class Coloured(Same):
+    """A restorer that paints spots."""
+
+    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
+        waves = torch.sin(torch.linspace(0, 40, self.size_px))
+        spots = waves * waves[:, None] * torch.tensor([0.3, -0.1, -0.3])[:, None, None]
+        return (pixels + spots).clamp(-1, 1)
 
 
 class Faces:
@@ -297,6 +306,33 @@ def test_the_guard_is_the_same(film: Path, detector: Any, restorer: Any, tmp_pat
     assert made[5][1] == made[1][1]
     assert all(0 < least < 1 for least in made[1][1].values())
     assert_same(made[1][0], made[5][0])
+
+
+def muted(number: int) -> Any:
+    """The film with so little colour left that it may as well be a tint."""
+    planes = film_frame(number).to_ndarray().astype(float)
+    planes[SIZE[1] :] = np.rint(128 + 0.16 * (planes[SIZE[1] :] - 128))
+    return VideoFrame.from_ndarray(planes.astype(np.uint8), format="yuv420p")
+
+
+def test_of_muted_colour(detector: Any, tmp_path: Path) -> None:
+    """A part of the restored chroma is kept, which follows the film slowly, from wherever a run begins."""
+    source, one, allowed = (tmp_path / f"{name}.mkv" for name in ("in", "one", "allowed"))
+    write_clip(source, codec="ffv1", gop=12, size=SIZE, frames=CUTS[0], rate=RATE_HZ, picture=muted)
+    common: dict[str, Any] = {"weights": Coloured(96), "detector": detector, "encoding": FFV1}
+    restore_video(source, one, **common)
+    restore_video(source, allowed, options=RestoreOptions(color="allow"), **common)
+    warm = Warm(Coloured(96), detector)
+    joined, _, count = in_segments(Work(str(source), encoding=FFV1), 5, tmp_path, warm)
+    assert count == 3
+    assert_same(one, joined)
+    was, kept, all_of_it = (decoded_planes(path) for path in (source, one, allowed))
+    shares = [
+        np.abs(kept[pts][1].astype(int) - planes[1]).sum()
+        / np.abs(all_of_it[pts][1].astype(int) - planes[1]).sum()
+        for pts, planes in was.items()
+    ]
+    assert 0.2 < np.quantile(shares, 0.1) < np.quantile(shares, 0.9) < 0.95
 
 
 def nearer(number: int) -> Any:

@@ -364,8 +364,8 @@ MASTERING = {
 def test_hdr_metadata_is_carried(tmp_path: Path, codec: str) -> None:
     options = {"x265-params": ":".join(["log-level=none", *(hdr_options("libx265", MASTERING) or [])])}
     source = write_clip(
-        tmp_path / "in.mp4", codec="libx265", pix_fmt="yuv420p10le", size=(160, 128), options=options, frames=2,
-        matrix=9, primaries=9, transfer=16,
+        tmp_path / "in.mp4", codec="libx265", pix_fmt="yuv420p10le", size=(160, 128), options=options,
+        frames=2, matrix=9, primaries=9, transfer=16,
     )  # fmt: skip
     with VideoReader(source) as reader:
         wanted = hdr_of(reader.first)

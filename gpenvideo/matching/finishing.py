@@ -23,13 +23,12 @@ from gpenvideo.matching.place import (
     luma,
     part,
     set_apart,
+    surroundings,
 )
 from gpenvideo.matching.sharpness import softening
-from gpenvideo.matching.tint import colourfulness, keep_chroma
+from gpenvideo.matching.tint import Tint, keep_chroma
 
 __all__ = ["Finishing", "Found"]
-
-AROUND, LEAST_AROUND_PX = 0.25, 16  # how much further than a face its surroundings reach
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +36,7 @@ class Found:
     """What a picture turned out to be, around its restored faces."""
 
     colour: float
-    """0 is black and white or tinted, 1 colour; see `gpenvideo.matching.tint`."""
+    """0 is black and white or tinted, 1 colour, mean over the faces; see `gpenvideo.matching.tint`."""
 
     grain: float
     """Standard deviation, levels of 8 bits, mean over the faces; 0 where none was measured or taken on."""
@@ -64,7 +63,14 @@ class Finishing:
             raise OptionError(f"color is keep or allow, got {self.color}")
         share_of(self.grain)
 
-    def __call__(self, result: Frame, source: Frame, places: Sequence[Place], time_s: Fraction) -> Found:
+    def __call__(
+        self,
+        result: Frame,
+        source: Frame,
+        places: Sequence[Place],
+        time_s: Fraction,
+        tint: Tint | None = None,
+    ) -> Found:
         """Finish a frame with restored faces, in place, where they are.
 
         Args:
@@ -72,21 +78,25 @@ class Finishing:
             source: the frame before, of the same layout and size.
             places: the faces; where they overlap their weights are changed.
             time_s: of the frame, in the source.
+            tint: knows the frames before; None: there are none.
         """
-        colour = 1.0
+        colours = [1.0] * len(places)
         if self.color == "keep":
-            colour = colourfulness(source)
-            keep_chroma(result, source, [place.window for place in places], colour)
+            colours = (tint or Tint())(source, places, time_s)
+            for place, colour in zip(places, colours, strict=True):
+                keep_chroma(result, source, place.window, colour)
         set_apart(places)
-        shown = [place for place in places if place.weights.any()]
+        shown = [
+            (place, colour) for place, colour in zip(places, colours, strict=True) if place.weights.any()
+        ]
         if not (self.match_sharpness or share_of(self.grain)):
             shown = []
-        sigmas = [self._match(result, source, place, time_s, colour) for place in shown]
-        return Found(colour, sum(sigmas) / max(1, len(sigmas)))
+        sigmas = [self._match(result, source, place, time_s, colour) for place, colour in shown]
+        return Found(_mean(colours, 1.0), _mean(sigmas, 0.0))
 
     def _match(self, result: Frame, source: Frame, place: Place, time_s: Fraction, colour: float) -> float:
         """Sharpness and grain of one face; the standard deviation of the grain."""
-        share, around = share_of(self.grain), _around(place.window, source)
+        share, around = share_of(self.grain), surroundings(place.window, source)
         before, after = luma(source, around), luma(result, around)
         weights = _placed(place, around)
         inner = _within(place.window, around)
@@ -126,15 +136,8 @@ def _grain(
     return grain(after[inner], weights[inner], of_picture, has, key, share), sigma
 
 
-def _around(window: Window, frame: Frame) -> Window:
-    """A window and what is around it, from a whole sample of every plane to one."""
-    wide = []
-    steps = frame.layout.step[::-1]
-    for each, length, step in zip(window, (frame.height, frame.width), steps, strict=True):
-        more = max(LEAST_AROUND_PX, round(AROUND * (each.stop - each.start)))
-        start, stop = max(0, each.start - more), min(length, each.stop + more)
-        wide.append(slice(start // step * step, min(length, -(-stop // step) * step)))
-    return wide[0], wide[1]
+def _mean(values: Sequence[float], of_none: float) -> float:
+    return sum(values) / len(values) if values else of_none
 
 
 def _within(window: Window, around: Window) -> Window:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from statistics import median
 from typing import NamedTuple
 
 import cv2
@@ -141,17 +142,17 @@ def noise(blocks: Seen) -> Noise:
     """The noise of the source; its Gaussian is that of the levels that have about the usual power."""
     order = np.argsort(blocks.level, kind="stable")
     bands = max(1, min(BANDS, len(order) // A_BAND))
-    kept = [
-        band[_even_and_quiet(blocks.bend[band], blocks.source[band, 0])]
-        for band in np.array_split(order, bands)
-    ]
-    levels = np.array([blocks.level[band].mean() for band in kept])
-    products = np.array([blocks.source[band].mean(axis=0) for band in kept])
-    middle = np.median(products[:, 0])
+    order = order[: len(order) // bands * bands].reshape(bands, -1)
+    even, kept = _even_and_quiet(blocks.bend[order], blocks.source[order, 0])
+    order = order[np.arange(bands)[:, None], even]
+    share = kept / kept.sum(axis=1, keepdims=True)
+    levels = (share * blocks.level[order]).sum(axis=1)
+    products = (share[:, None] @ blocks.source[order])[:, 0]
+    middle = median(products[:, 0].tolist())
     like = (products[:, 0] >= middle / 3) & (products[:, 0] <= middle * 2)
     width_px, unit = _grain_of((products[like] / (products[like, :1] + TINY)).sum(axis=0))
     sigmas = np.sqrt(products[:, 0] / unit[0])
-    steep = np.median(sigmas) / STEEP_LEVELS
+    steep = median(sigmas.tolist()) / STEEP_LEVELS
     sigmas = (sigmas + steep * np.abs(levels[:, None] - levels)).min(axis=1)
     return Noise(levels, sigmas, width_px, unit)
 
@@ -164,7 +165,9 @@ def left(blocks: Seen, around: Noise) -> Left:
     """
     core = np.flatnonzero(blocks.weight >= CORE * blocks.weight.max())
     bend = blocks.bend[core] + blocks.result_bend[core]
-    core = core[_even_and_quiet(bend, _alone(blocks.result[core]) + _alone(blocks.source[core]))]
+    powers = _alone(blocks.result[core]) + _alone(blocks.source[core])
+    even, kept = _even_and_quiet(bend[None], powers[None])
+    core = core[even[kept]]
     weight = max(float(blocks.weight[core].mean()), 1e-3)
     power = np.interp(blocks.level[core], around.levels, around.sigmas)[:, None] ** 2 + TINY
     source, result, both = (
@@ -187,11 +190,11 @@ def _alone(products: Array) -> Array:
 
 def _grain_of(products: Array) -> tuple[tuple[float, float], Array]:
     """The Gaussian of noise of some mean products: its widths, and the products at a power of 1."""
-    expected = _expected()
-    shares = products[1:] / max(products[0], 1e-12)
-    error = ((expected[..., 1:] / expected[..., :1] - shares) ** 2).sum(axis=2)
-    y, x = np.unravel_index(np.argmin(error), error.shape)
-    return (float(WIDTHS_PX[x]), float(WIDTHS_PX[y])), expected[y, x]
+    shapes, squares = _shapes()
+    x, y = products[1:] / max(products[0], 1e-12)
+    nearest = int((squares - 2 * (x * shapes[0] + y * shapes[1])).argmin())
+    row, column = divmod(nearest, len(WIDTHS_PX))
+    return (float(WIDTHS_PX[column]), float(WIDTHS_PX[row])), _expected()[row, column]
 
 
 def _products(width_px: tuple[float, float]) -> Array:
@@ -229,26 +232,38 @@ def _fine(levels: Pixels) -> Pixels:
 
 def _bend(levels: Array) -> Array:
     """Of blocks (strips, 2, across)."""
-    along, twist = np.diff(levels, 2, axis=2), np.diff(levels[:, 1:] - levels[:, :1], 2, axis=2)
+    both = np.concatenate([levels, levels[:, 1:] - levels[:, :1]], axis=1)
+    second = both[..., 2:] - 2 * both[..., 1:-1] + both[..., :-2]
+    along, twist = second[:, :2], second[:, 2:]
     bend = along**2 + twist**2 / 4
     return np.concatenate([bend[..., :1], bend, bend[..., -1:]], axis=2)
 
 
-def _even_and_quiet(bend: Array, powers: Array) -> NDArray[np.intp]:
-    """Which blocks have noise alone."""
-    even = np.argsort(bend, kind="stable")[: math.ceil(EVEN * len(bend))]
-    powers = powers[even]
-    lowest = int(LOWEST * (len(even) - 1))
-    limit = WITHIN * np.partition(powers, lowest)[lowest]
+def _even_and_quiet(bend: Array, powers: Array) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """Which blocks of each band (bands, n) bend least, (bands, m), and which of these have noise alone."""
+    bands = np.arange(len(bend))[:, None]
+    even = bend.argsort(axis=1, kind="stable")[:, : math.ceil(EVEN * bend.shape[1])]
+    considered = powers[bands, even]
+    rising = np.sort(considered, axis=1)
+    sums = rising.cumsum(axis=1)
+    limit = WITHIN * rising[:, int(LOWEST * (even.shape[1] - 1)), None]
     for _ in range(ROUNDS):
-        limit = WITHIN * powers[powers <= limit].mean()
-    kept: NDArray[np.intp] = even[powers <= limit]
-    return kept
+        within = (rising <= limit).sum(axis=1, keepdims=True)
+        limit = WITHIN * sums[bands, within - 1] / within
+    return even, considered <= limit
 
 
 @lru_cache(maxsize=1)
 def _correlations() -> Array:
     return np.array([correlation(width_px) for width_px in WIDTHS_PX])
+
+
+@lru_cache(maxsize=1)
+def _shapes() -> tuple[Array, Array]:
+    """(2, y x): what neighbours along x and y share in noise through each pair of Gaussians; its square."""
+    expected = _expected().reshape(-1, 3)
+    shares = np.ascontiguousarray((expected[:, 1:] / expected[:, :1]).T)
+    return shares, np.asarray((shares**2).sum(axis=0))
 
 
 @lru_cache(maxsize=1)

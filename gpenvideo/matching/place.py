@@ -26,11 +26,13 @@ __all__ = [
     "luma_of",
     "part",
     "set_apart",
+    "surroundings",
 ]
 
 Pixels = NDArray[np.float32]
 Window = tuple[slice, slice]
 
+AROUND, LEAST_AROUND_PX = 0.25, 16  # how much further than a face its surroundings reach
 LUMA_GBR = (0.7152, 0.0722, 0.2126)  # BT.709
 
 
@@ -87,6 +89,17 @@ def set_apart(places: Sequence[Place]) -> None:
                 loses = theirs > mine
                 mine[loses] = 0
                 theirs[~loses] = 0
+
+
+def surroundings(window: Window, frame: Frame) -> Window:
+    """A window and what is around it, from a whole sample of every plane to one."""
+    wide = []
+    steps = frame.layout.step[::-1]
+    for each, length, step in zip(window, (frame.height, frame.width), steps, strict=True):
+        more = max(LEAST_AROUND_PX, round(AROUND * (each.stop - each.start)))
+        start, stop = max(0, each.start - more), min(length, each.stop + more)
+        wide.append(slice(start // step * step, min(length, -(-stop // step) * step)))
+    return wide[0], wide[1]
 
 
 def luma(frame: Frame, window: Window) -> Pixels:
