@@ -1,7 +1,7 @@
 """Steady faces: what the aligned crops of a face have in common over time is averaged before the network.
 
 A network for pictures answers noise with invention, and new noise with new invention: that flickers. Where
-nothing but the noise changed, the mean of the last quarter of a second has a fraction of the noise: the
+nothing but the noise changed, the mean of the last seventh of a second has a fraction of the noise: the
 network invents less from it, and the same from frame to frame. (To average its style vector brings nothing
 beyond that, nor does what comes out of it, which only grows soft.)
 
@@ -17,7 +17,7 @@ The mean is a recursive filter on the grid of the crop. For each new crop
     cells tell themselves: the lower third of what is measured, for most of a face rests most of the time.
 3.  a pixel becomes mean + weight (crop - mean). Where a cell differs by more than noise does - a blink, a
     mouth, a hand - the weight is 1: the result is the crop itself. There the mean starts anew, with 1/2, 1/3,
-    ... as a mean of 2, 3, ... crops does, down to 1 - exp(-step / 0.25 s). Strong noise is softened there:
+    ... as a mean of 2, 3, ... crops does, down to 1 - exp(-step / 0.15 s). Strong noise is softened there:
     amid a face that has none, a network takes it for a feature.
 
 Where means start anew is said in `gpenvideo.means`.
@@ -40,7 +40,7 @@ __all__ = ["PERIOD_S", "WARM_UP_S", "Mean", "Steady"]
 
 Pixels = NDArray[np.float32]
 
-MEMORY_S = 0.25  # time constant of the mean
+MEMORY_S = 0.15  # time constant of the mean: longer is steadier, and less sharp
 LEAST_STEP_S = 1e-3
 
 WORK_PX = 256  # means are of crops shrunk to this; finer detail stays the crop's own
@@ -60,6 +60,7 @@ PRIOR = np.array([0.15] * 6 + [0.3] * 3, dtype=np.float32)
 """Sigmas of what alignment leaves over, cells of MOTION, and of the change of light, as a gain."""
 
 FAINT = 1 / 127.5  # a change of light below a level is none
+MOTION_OFF = 0.015  # px^2, variance: with it restored faces come nearest to the truth
 
 LUMA = np.array([(0.2126, 0.7152, 0.0722)], dtype=np.float32)
 THIRDS = np.full((1, 3), 1 / 3, dtype=np.float32)
@@ -203,7 +204,8 @@ def _moved(pixels: Pixels, shift: NDArray[np.float64], growth: NDArray[np.float6
     """Pixel p becomes that at p + shift + growth (p - middle).
 
     Interpolation between pixels, f of the way from one to the next, adds a variance of f (1 - f) px^2 to all
-    that is seen: a little each time, and the mean is moved many times. (-v / 2, 1 + v, -v / 2) takes it out.
+    that is seen, and what the motion is off by adds its own: a little each time, and the mean is moved many
+    times. (-v / 2, 1 + v, -v / 2) takes a variance of v out.
     """
     size = len(pixels)
     middle = (size - 1) / 2
@@ -227,7 +229,7 @@ def _moved(pixels: Pixels, shift: NDArray[np.float64], growth: NDArray[np.float6
 
 def _sharpening(distances_px: NDArray[np.float64]) -> Pixels:
     between = distances_px - np.floor(distances_px)
-    v = float(np.mean(between * (1 - between)))
+    v = MOTION_OFF + float(np.mean(between * (1 - between)))
     return np.array((-v / 2, 1 + v, -v / 2), dtype=np.float32)
 
 

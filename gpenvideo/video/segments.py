@@ -24,7 +24,15 @@ from gpenvideo.errors import MediaError, OptionError, file_error
 from gpenvideo.video.disk import beside, put_in_place, remove_left_over
 from gpenvideo.video.encoders import Encoder, Setup
 from gpenvideo.video.streams import MATROSKA, held
-from gpenvideo.video.targets import Durations, check_holds, chosen_codec, encoder_stream, rate_hz, set_up
+from gpenvideo.video.targets import (
+    Durations,
+    check_holds,
+    chosen_codec,
+    encoder_stream,
+    rate_hz,
+    set_up,
+    well_timed,
+)
 from gpenvideo.video.writer import Target, VideoWriter
 
 __all__ = ["SegmentWriter", "packets"]
@@ -74,6 +82,7 @@ class _Segment:
         self._durations: list[list[int]] = []  # from which pts on, and how long
         self._told = Durations(reader.info)
         self._shift, self._extradata = 0, b""
+        self._written = 0
         self._ahead = 0  # packets that are decoded before the first picture is shown
         self._first: list[int] = []  # pts of the first pictures
         remove_left_over(path)
@@ -144,15 +153,15 @@ class _Segment:
     def _write(self, packets: Iterable[Any]) -> None:
         for packet in packets:
             self._ahead += packet.dts < self._first[0] + self._shift
-            packet.dts = min(packet.dts, packet.pts)  # x265 invents them where there are few pictures
             packet.stream = self._made
             self._out.mux(packet)
+            self._written += 1
 
     def copy(self, item: Any) -> None:
         """Segments go without the other streams."""
 
     def finish(self) -> None:
-        self._write(self._encoder.encode(None))
+        self._write(well_timed(self._encoder.encode(None), self._encoder.name, self._written))
         self._out.close()
         self._file.close()
         put_in_place(self._beside, self.path)

@@ -30,7 +30,16 @@ from gpenvideo.video.streams import (
     track,
 )
 
-__all__ = ["Durations", "FileTarget", "check_holds", "chosen_codec", "encoder_stream", "rate_hz", "set_up"]
+__all__ = [
+    "Durations",
+    "FileTarget",
+    "check_holds",
+    "chosen_codec",
+    "encoder_stream",
+    "rate_hz",
+    "set_up",
+    "well_timed",
+]
 
 DEFAULT_CODECS = ("libx264", "libsvtav1", "prores_ks", "ffv1")
 BUFFER_BYTES = 1 << 20
@@ -76,6 +85,17 @@ def set_up(context: Any, found: Setup, reader: Any, container: str) -> None:
         context.max_b_frames = 0
 
 
+def well_timed(last: Sequence[Any], encoder: str, earlier: int) -> Sequence[Any]:
+    """The last packets of an encoder, after so many that it gave before.
+
+    Of fewer than three pictures x265 gives decoding times out of memory that it never wrote.
+    """
+    if encoder == "libx265" and earlier + len(last) < 3:
+        for packet in last:
+            packet.dts = packet.pts
+    return last
+
+
 def rate_hz(reader: Any) -> Fraction:
     """Frames a second of what is restored, about."""
     average = None if reader.stream is None else reader.stream.average_rate
@@ -109,6 +129,7 @@ class FileTarget:
         self._tracks: dict[int, Track] = {}
         self._durations = Durations(reader.info)
         self._shown: dict[int, int] = {}  # for how long, by pts: encoders do not tell
+        self._written = 0  # packets of our encoder
         self._shift_s = Fraction(0)
         self._hdr: dict[str, Any] = {}  # what the container has to say of it
         self._said_in_stream = self._is_encoded = False
@@ -205,6 +226,7 @@ class FileTarget:
             if duration is not None:
                 packet.duration = duration
             self._out.mux(packet)
+            self._written += 1
 
     def takes(self, extradata: bytes) -> bool:
         """Whether packets of an encoder that said this ahead of them are as ours would be; after `open`."""
@@ -243,7 +265,8 @@ class FileTarget:
     def finish(self) -> None:
         """Write what the encoders still hold, and the index; give the file its name."""
         if self._is_encoded:
-            self._write(self._made.encode(None))
+            encoder = self._made.codec_context.name
+            self._write(well_timed(self._made.encode(None), encoder, self._written))
         for line in self._tracks.values():
             self._mux(line.flush())
         if self._refused:
