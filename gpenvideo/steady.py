@@ -60,7 +60,7 @@ PRIOR = np.array([0.15] * 6 + [0.3] * 3, dtype=np.float32)
 """Sigmas of what alignment leaves over, cells of MOTION, and of the change of light, as a gain."""
 
 FAINT = 1 / 127.5  # a change of light below a level is none
-MOTION_OFF = 0.015  # px^2, variance: with it restored faces come nearest to the truth
+MOTION_OFF = 0.06  # px^2, variance in noise: with it restored faces come nearer to the truth
 
 LUMA = np.array([(0.2126, 0.7152, 0.0722)], dtype=np.float32)
 THIRDS = np.full((1, 3), 1 / 3, dtype=np.float32)
@@ -136,6 +136,11 @@ class Mean:
             return now
         return _mixed(now, _enlarged(cells, len(now)), changed * np.float32(min(rough, SOFTENED)))
 
+    @property
+    def _motion_off(self) -> float:
+        """Variance of the motions that are found, px^2: without noise they are right."""
+        return MOTION_OFF * min(1.0, (self._noise or 0.0) / ROUGH**2)
+
     def _carry(self, now: Pixels) -> None:
         """Bring the mean to where the face is in a new crop, and into its light."""
         assert self._mean is not None
@@ -148,7 +153,7 @@ class Mean:
         middle, scale = (size - 1) / 2, size / len(now)
         shift = np.array((x, y)) * scale
         growth = np.array([(xx, xy), (yx, yy)]) * (scale / middle)
-        self._mean = _moved(self._mean, shift, growth)
+        self._mean = _moved(self._mean, shift, growth, self._motion_off)
         if abs(gain) + abs(tilt) + abs(offset) > FAINT:
             gains = 1 + gain + tilt * _axis(size)  # of a level above black, which is -1
             rows = self._mean.reshape(size, -1)
@@ -200,8 +205,10 @@ def _motion_and_light(was: Pixels, now: Pixels, variance: float) -> list[float]:
     return second
 
 
-def _moved(pixels: Pixels, shift: NDArray[np.float64], growth: NDArray[np.float64]) -> Pixels:
-    """Pixel p becomes that at p + shift + growth (p - middle).
+def _moved(
+    pixels: Pixels, shift: NDArray[np.float64], growth: NDArray[np.float64], motion_off: float
+) -> Pixels:
+    """Pixel p becomes that at p + shift + growth (p - middle), which are off by a variance of px^2.
 
     Interpolation between pixels, f of the way from one to the next, adds a variance of f (1 - f) px^2 to all
     that is seen, and what the motion is off by adds its own: a little each time, and the mean is moved many
@@ -220,16 +227,16 @@ def _moved(pixels: Pixels, shift: NDArray[np.float64], growth: NDArray[np.float6
     )
     places = 0.6 * middle * _axis(9)  # the face fills the middle of the crop
     kernel_x, kernel_y = (
-        _sharpening(along + across * places + down * places[:, None])
+        _sharpening(along + across * places + down * places[:, None], motion_off)
         for along, (across, down) in zip(shift, growth, strict=True)
     )
     moved = cv2.cvtColor(moved, cv2.COLOR_RGBA2RGB)
     return _array(cv2.sepFilter2D(moved, -1, kernel_x, kernel_y, borderType=cv2.BORDER_REPLICATE))
 
 
-def _sharpening(distances_px: NDArray[np.float64]) -> Pixels:
+def _sharpening(distances_px: NDArray[np.float64], motion_off: float) -> Pixels:
     between = distances_px - np.floor(distances_px)
-    v = MOTION_OFF + float(np.mean(between * (1 - between)))
+    v = motion_off + float(np.mean(between * (1 - between)))
     return np.array((-v / 2, 1 + v, -v / 2), dtype=np.float32)
 
 
