@@ -162,7 +162,7 @@ class GPENRestorer:
         start = 0
         with torch.inference_mode():
             while start < len(pixels):
-                chunk = pixels[start : start + self.max_batch]
+                chunk = pixels[start : start + self._at_once]
                 restored = self._attempted(chunk)
                 if restored is None:
                     self._take_fewer(len(chunk))
@@ -228,6 +228,11 @@ class GPENRestorer:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         self._graphs = self._recorder()
+
+    @property
+    def _at_once(self) -> int:
+        """Faces of a run. On a CPU they go side by side: one that is left over would have to share itself."""
+        return self.max_batch if self.device.type != "cpu" else 2 * self.max_batch
 
     @property
     def _sizes(self) -> list[int]:
