@@ -165,7 +165,7 @@ class GPENRestorer:
                 chunk = pixels[start : start + self._at_once]
                 restored = self._attempted(chunk)
                 if restored is None:
-                    self._take_fewer(len(chunk))
+                    self._take_fewer(min(len(chunk), self.max_batch))
                     continue
                 done.append(restored.to(home))
                 start += len(chunk)
@@ -232,7 +232,8 @@ class GPENRestorer:
     @property
     def _at_once(self) -> int:
         """Faces of a run. On a CPU they go side by side: one that is left over would have to share itself."""
-        return self.max_batch if self.device.type != "cpu" else 2 * self.max_batch
+        alone = self.device.type != "cpu" or self.max_batch == 1
+        return self.max_batch if alone else 2 * self.max_batch
 
     @property
     def _sizes(self) -> list[int]:
