@@ -26,7 +26,7 @@ from gpenvideo.kernels.device import DeviceMask, DevicePaste, DevicePlanes
 from gpenvideo.kernels.paste import Paste, paste
 from gpenvideo.restorer import GPENRestorer, Restorer
 from gpenvideo.stages import Stages
-from gpenvideo.steady import WORK_PX, Steady
+from gpenvideo.steady import WORK_PX, Change, Settled, Steady, tensors
 
 __all__ = ["DeviceFaces", "common_device", "disagreement"]
 
@@ -47,6 +47,7 @@ class DeviceFaces:
         self, device: torch.device, stages: Stages, steady: Steady | None, *, launch: Launch | None = None
     ) -> None:
         self._device, self._stages, self._steady, self._launch = device, stages, steady, launch
+        self._settled = Settled(tensors.settled)
         self._up, self._down = _stream(device), _stream(device)
         self._slots: tuple[list[_Slot], list[_Slot]] = ([], [])  # of the batch at hand, and of the next
         self._masks: dict[tuple[int, bytes], DeviceMask] = {}
@@ -64,10 +65,11 @@ class DeviceFaces:
             slot if item.frame is item.target else next(spare)
             for slot, item in zip(slots, busy, strict=False)
         ]
-        changes = self._changes(shown)
+        differences, changes = self._steadied(shown)
         faces = [(slot, face) for slot, item in zip(sources, busy, strict=True) for face in item.faces]
         with self._stages("network"):
-            made = iter(self._restored(faces, changes))
+            restored = self._restored(faces, differences)
+        made = iter(self._settle(shown, restored, changes) if self._steady else restored)
         slots = slots[: len(targets)]
 
         def finish() -> list[tuple[Frame, list[Rectangle]]]:
@@ -98,9 +100,10 @@ class DeviceFaces:
             torch.cuda.current_stream(self._device).wait_stream(self._up)
         return slots[: len(frames)]
 
-    def _changes(self, shown: Sequence[Shown]) -> list[Crop]:
-        """What makes each crop steady once it is added, (s, s, 3) of `WORK_PX` or less; [] is nothing."""
-        changes = []
+    def _steadied(self, shown: Sequence[Shown]) -> tuple[list[Crop], list[Change | None]]:
+        """What makes each crop steady once it is added, (s, s, 3) of `WORK_PX` or less, [] is nothing; and
+        what became of each face."""
+        differences, changes = [], []
         for item in shown:
             if item.starts_shot and self._steady:
                 self._steady.cut()
@@ -111,8 +114,25 @@ class DeviceFaces:
                     pixels = crop(item.frame, enlarged(face.crop_from_frame, small / size), small)
                 with self._stages("steady"):
                     assert self._steady
-                    changes.append(self._steady(face.track.id, item.time_s, pixels) - pixels)
-        return changes
+                    steadied = self._steady(face.track.id, item.time_s, pixels)
+                    differences.append(steadied.pixels - pixels)
+                    changes.append(steadied.change)
+        return differences, changes
+
+    def _settle(
+        self, shown: Sequence[Shown], made: Sequence[Made], changes: Sequence[Change | None]
+    ) -> list[Made]:
+        """What was made of each face, made steady."""
+        shown_faces, pairs = [], iter(zip(made, changes, strict=True))
+        for item in shown:
+            if item.starts_shot:
+                self._settled.cut()
+            for face in item.faces:
+                (original, restored), change = next(pairs)
+                with self._stages("steady"):
+                    settled = self._settled(face.track.id, item.time_s, restored, change)
+                shown_faces.append((original, settled))
+        return shown_faces
 
     def _restored(self, faces: Sequence[tuple[_Slot, Aligned]], changes: Sequence[Crop]) -> list[Made]:
         made: dict[int, Made] = {}

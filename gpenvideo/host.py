@@ -13,7 +13,7 @@ from gpenvideo.kernels.light import Seen, as_seen, returned
 from gpenvideo.kernels.paste import Paste, paste
 from gpenvideo.restorer import Restorer
 from gpenvideo.stages import Stages
-from gpenvideo.steady import Steady
+from gpenvideo.steady import Change, Settled, Steady, settled
 
 __all__ = ["HostFaces"]
 
@@ -31,6 +31,7 @@ class HostFaces:
 
     def __init__(self, stages: Stages, steady: Steady | None, *, overlap: bool = True) -> None:
         self._stages, self._steady, self._overlap = stages, steady, overlap
+        self._settled = Settled(settled)
         self._networks: ThreadPoolExecutor | None = None
 
     def begin(self, shown: Sequence[Shown], strength: Strength) -> Finish:
@@ -42,10 +43,10 @@ class HostFaces:
         if not seen:
             return lambda: [(item.target, []) for item in shown]
         restorers = [face.restorer for item in shown for face in item.faces]
-        restored = self._begun(restorers, [each.pixels for each in seen])
+        restored = self._begun(restorers, [each.pixels for each, _ in seen])
 
         def finish() -> list[tuple[Frame, list[Rectangle]]]:
-            pairs = iter(zip(restored(), seen, strict=True))
+            pairs = iter(zip(restored(), *zip(*seen, strict=True), strict=True))
             return [self._pasted(item, [next(pairs) for _ in item.faces], strength) for item in shown]
 
         return finish
@@ -68,9 +69,9 @@ class HostFaces:
         with self._stages("network"):
             return through_each(restorers, crops)
 
-    def _seen(self, shown: Sequence[Shown]) -> list[Seen]:
-        """The aligned faces, tone-mapped where the frame is HDR, and steady."""
-        found: list[Seen] = []
+    def _seen(self, shown: Sequence[Shown]) -> list[tuple[Seen, Change | None]]:
+        """The aligned faces, tone-mapped where the frame is HDR, and steady; what became of each."""
+        found = []
         for item in shown:
             if item.starts_shot and self._steady:
                 self._steady.cut()
@@ -79,20 +80,27 @@ class HostFaces:
                     seen = as_seen(
                         crop(item.frame, face.crop_from_frame, face.restorer.size_px), item.frame.colour
                     )
+                change = None
                 if self._steady:
                     with self._stages("steady"):
-                        seen = replace(seen, pixels=self._steady(face.track.id, item.time_s, seen.pixels))
-                found.append(seen)
+                        steadied = self._steady(face.track.id, item.time_s, seen.pixels)
+                    seen, change = replace(seen, pixels=steadied.pixels), steadied.change
+                found.append((seen, change))
         return found
 
     def _pasted(
-        self, shown: Shown, made: Sequence[tuple[Crop, Seen]], strength: Strength
+        self, shown: Shown, made: Sequence[tuple[Crop, Seen, Change | None]], strength: Strength
     ) -> tuple[Frame, list[Rectangle]]:
+        if shown.starts_shot:
+            self._settled.cut()
         if not shown.faces:
             return shown.target, []
         pastes = []
-        for face, (restored, seen) in zip(shown.faces, made, strict=True):
+        for face, (restored, seen, change) in zip(shown.faces, made, strict=True):
             template, original = face.restorer.template, seen.pixels
+            if self._steady:
+                with self._stages("steady"):
+                    restored = self._settled(face.track.id, shown.time_s, restored, change)
             share = strength(face.track, lambda pair=(original, restored): pair, template)  # type: ignore[misc]
             matrix = shown.onto_target(face.crop_from_frame)
             pastes.append(((restored, original, matrix, template, share), seen.beyond))

@@ -22,16 +22,19 @@ WARM_UP_S = 1
 FORGET_S = 1.0  # an ended track's mean is kept for no longer
 
 Value = TypeVar("Value")
+Result = TypeVar("Result")
+Taken = TypeVar("Taken", contravariant=True)
+Given = TypeVar("Given", covariant=True)
 
 
-class Mean(Protocol[Value]):
+class Mean(Protocol[Taken, Given]):
     """A mean over time."""
 
-    def take(self, time_s: Fraction, value: Value) -> Value:
+    def take(self, time_s: Fraction, value: Taken) -> Given:
         """The mean after one more value, of a later time."""
 
 
-class Means(Generic[Value]):
+class Means(Generic[Value, Result]):
     """The means of all tracks of one stream; see the module.
 
     Args:
@@ -42,17 +45,17 @@ class Means(Generic[Value]):
 
     def __init__(
         self,
-        begun: Callable[[], Mean[Value]],
-        between: Callable[[Value, Value, float], Value] | None = None,
+        begun: Callable[[], Mean[Value, Result]],
+        between: Callable[[Result, Result, float], Result] | None = None,
     ) -> None:
         self._begun, self._between = begun, between
-        self._tracks: dict[int, _Track[Value]] = {}
+        self._tracks: dict[int, _Track[Value, Result]] = {}
 
     def cut(self) -> None:
         """A shot starts: nothing crosses a cut."""
         self._tracks.clear()
 
-    def __call__(self, track: int, time_s: Fraction, value: Value) -> Value:
+    def __call__(self, track: int, time_s: Fraction, value: Value) -> Result:
         """The mean of a track after one more value.
 
         Args:
@@ -66,20 +69,20 @@ class Means(Generic[Value]):
         return self._tracks[track](time_s, value)
 
 
-class _Track(Generic[Value]):
+class _Track(Generic[Value, Result]):
     """The mean of a track, and the one that takes over when the next period begins."""
 
     def __init__(
         self,
-        begun: Callable[[], Mean[Value]],
-        between: Callable[[Value, Value, float], Value] | None,
+        begun: Callable[[], Mean[Value, Result]],
+        between: Callable[[Result, Result, float], Result] | None,
     ) -> None:
         self.time_s = Fraction(0)
         self._begun, self._between = begun, between
         self._period: int | None = None
         self._mean, self._next = begun(), begun()
 
-    def __call__(self, time_s: Fraction, value: Value) -> Value:
+    def __call__(self, time_s: Fraction, value: Value) -> Result:
         period = math.floor(time_s / PERIOD_S)
         if period != self._period:
             is_next = self._period is not None and period == self._period + 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
-from functools import cache
 from typing import Any
 
 import cv2
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from portraits import Same, portrait
+from steadying import CHEEK, EYE, MOUTH, RATE_HZ, error, face, moved, noisy, shut
 
 import gpenvideo
 from gpenvideo.analysis import Analysed
@@ -24,54 +24,10 @@ from gpenvideo.steady import PERIOD_S, WARM_UP_S, Steady
 
 Pixels = NDArray[np.float32]
 
-RATE_HZ = 25
-EYE, MOUTH = (slice(86, 122), slice(50, 112)), (slice(160, 214), slice(60, 188))
-CHEEK = slice(120, 156), slice(50, 112)
-
-
-@cache
-def face() -> Pixels:
-    """(256, 256, 3) float32 RGB in [-1, 1]: the astronaut's face, aligned."""
-    picture = portrait(1024)[102:348, 328:574]
-    sized = cv2.resize(picture, (256, 256), interpolation=cv2.INTER_CUBIC)
-    return np.asarray(sized / 127.5 - 1, dtype=np.float32)
-
-
-def noisy(truths: Sequence[Pixels], levels: float, seed: int = 0) -> list[Pixels]:
-    """With noise as coarse as a crop's that was enlarged."""
-    random = np.random.default_rng(seed)
-    crops = []
-    for truth in truths:
-        noise = random.normal(0, levels / 127.5, (128, 128, 3)).astype(np.float32)
-        crops.append(truth + cv2.resize(noise, (256, 256), interpolation=cv2.INTER_LINEAR))
-    return crops
-
 
 def steadied(crops: Iterable[Pixels], *, start_s: Fraction | int = 0, rate_hz: int = RATE_HZ) -> list[Pixels]:
     steady = Steady()
-    return [steady(1, start_s + Fraction(i, rate_hz), crop).copy() for i, crop in enumerate(crops)]
-
-
-def error(
-    pixels: Sequence[Pixels], truths: Sequence[Pixels], place: tuple[slice, slice] | None = None
-) -> float:
-    """Root mean square, levels."""
-    where = place or (slice(24, 232), slice(24, 232))
-    pairs = zip(pixels, truths, strict=True)
-    return 127.5 * float(np.sqrt(np.mean([np.mean((a[where] - b[where]) ** 2) for a, b in pairs])))
-
-
-def moved(truth: Pixels, x_px: float, y_px: float, turn_deg: float = 0.0) -> Pixels:
-    matrix = cv2.getRotationMatrix2D((128, 128), turn_deg, 1.0) + np.array([(0, 0, x_px), (0, 0, y_px)])
-    warped = cv2.warpAffine(truth, matrix, (256, 256), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
-    return np.asarray(warped, dtype=np.float32)
-
-
-def shut(truth: Pixels, place: tuple[slice, slice]) -> Pixels:
-    """With the cheek over an eye, as a lid is."""
-    other = truth.copy()
-    other[place] = cv2.resize(truth[CHEEK], (other[place].shape[1], other[place].shape[0]))
-    return other
+    return [steady(1, start_s + Fraction(i, rate_hz), crop).pixels.copy() for i, crop in enumerate(crops)]
 
 
 @pytest.mark.parametrize("levels", [2, 6, 15])
@@ -121,6 +77,41 @@ def test_a_face_that_drifts_in_its_crop_is_followed_and_stays_sharp() -> None:
     assert gradients(results[-1]) > 0.95 * gradients(truths[-1])
 
 
+def test_blobs_of_colour_are_noise() -> None:
+    """As codecs leave them: squares of chroma, others in each frame."""
+    random = np.random.default_rng(2)
+    truths = [face()] * 25
+    crops = []
+    for crop in noisy(truths, 2):
+        chroma = 12 / 127.5 * random.laplace(size=(16, 16, 3)).astype(np.float32)
+        chroma -= (chroma @ np.float32((0.2126, 0.7152, 0.0722)))[..., None]
+        crops.append(crop + np.kron(chroma, np.ones((16, 16, 1), np.float32)))
+    results = steadied(crops)
+    assert error(results[10:], truths[10:]) < 0.5 * error(crops[10:], truths[10:])
+
+
+def test_colour_that_changes_and_stays_is_no_noise() -> None:
+    """A lamp goes red, as bright as before: within two frames faces are in its light."""
+    tint = np.float32((0.1, -0.03, 0.002))
+    truths = [face() * np.float32(0.8)] * 12 + [face() * np.float32(0.8) + tint] * 6
+    results = steadied(noisy(truths, 4))
+    assert error(results[13:], truths[13:]) < 0.3 * error([truths[0]], [truths[-1]])
+
+
+def test_a_face_that_turns_in_its_crop_is_not_left_behind() -> None:
+    """Its middle moves and its edges do not: nothing that an affine motion explains."""
+    x, y = np.meshgrid(*[np.linspace(-1, 1, 256, dtype=np.float32)] * 2)
+    across, down = np.meshgrid(*[np.arange(256, dtype=np.float32)] * 2)
+    bulge = np.float32(1.2) * np.exp(-4 * (x * x + y * y))
+    truths = [
+        cv2.remap(face(), across - i * bulge, down, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
+        for i in range(20)
+    ]
+    crops = noisy(truths, 4)
+    results, middle = steadied(crops), (slice(84, 172), slice(84, 172))
+    assert error(results[10:], truths[10:], middle) < 1.0 * error(crops[10:], truths[10:], middle)
+
+
 def test_the_light_is_that_of_the_new_crop() -> None:
     gains = 1 + 0.15 * np.sin(2.1 * np.arange(20))
     truths = [np.asarray((face() + 1) * gain - 1, dtype=np.float32) * np.float32(0.8) for gain in gains]
@@ -162,10 +153,10 @@ def test_what_was_away_starts_anew() -> None:
     first, second = noisy([face()] * 2, 8)
     steady(1, Fraction(0), first)
     steady(2, Fraction(2), first)
-    assert np.array_equal(steady(1, Fraction(2), second), second)
-    assert not np.array_equal(steady(2, Fraction(51, 25), second), second)
+    assert np.array_equal(steady(1, Fraction(2), second).pixels, second)
+    assert not np.array_equal(steady(2, Fraction(51, 25), second).pixels, second)
     steady.cut()
-    assert np.array_equal(steady(2, Fraction(52, 25), second), second)
+    assert np.array_equal(steady(2, Fraction(52, 25), second).pixels, second)
 
 
 SIZE = 128
@@ -242,3 +233,12 @@ def test_nothing_crosses_a_cut() -> None:
     assert np.array_equal(results[5], planes_of(clip[5:6])[0])
     for a, b in zip(results[5:], planes_of(clip[5:]), strict=True):
         assert np.array_equal(a, b)
+
+
+@pytest.mark.parametrize("rate_hz", [60, 240])
+def test_means_do_not_grow_grainy_at_high_rates(rate_hz: int) -> None:
+    """What sharpens a mean each time it is carried over must not add up."""
+    truths = [face()] * (3 * rate_hz)
+    crops = noisy(truths[:40], 6)
+    results = steadied([crops[i % 40] for i in range(len(truths))], rate_hz=rate_hz)
+    assert error(results[-20:], truths[-20:]) < 0.5 * error(crops[-20:], truths[-20:])
