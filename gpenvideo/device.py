@@ -123,7 +123,7 @@ class DeviceFaces:
         self, shown: Sequence[Shown], made: Sequence[Made], changes: Sequence[Change | None]
     ) -> list[Made]:
         """What was made of each face, made steady."""
-        shown_faces, pairs = [], iter(zip(made, changes, strict=True))
+        steadied, pairs = [], iter(zip(made, changes, strict=True))
         for item in shown:
             if item.starts_shot:
                 self._settled.cut()
@@ -131,8 +131,8 @@ class DeviceFaces:
                 (original, restored), change = next(pairs)
                 with self._stages("steady"):
                     settled = self._settled(face.track.id, item.time_s, restored, change)
-                shown_faces.append((original, settled))
-        return shown_faces
+                steadied.append((original, settled))
+        return steadied
 
     def _restored(self, faces: Sequence[tuple[_Slot, Aligned]], changes: Sequence[Crop]) -> list[Made]:
         made: dict[int, Made] = {}

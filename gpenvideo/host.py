@@ -41,7 +41,7 @@ class HostFaces:
         """
         seen = self._seen(shown)
         if not seen:
-            return lambda: [(item.target, []) for item in shown]
+            return lambda: [self._pasted(item, [], strength) for item in shown]
         restorers = [face.restorer for item in shown for face in item.faces]
         restored = self._begun(restorers, [each.pixels for each, _ in seen])
 

@@ -24,10 +24,11 @@ PRIOR = np.array([0.15] * 6 + [0.3] * 3, dtype=np.float32)
 """Sigmas of what alignment leaves over, px of the small picture, and of the change of light, as a gain."""
 
 FAINT = 1 / 127.5  # a change of light below a level is none
-MOTION_OFF = 1.5  # px^2 a second, of UNIT_PX: with it restored faces come nearer to the truth
-UNEVEN = 1.7  # px^2 a second: how much more than the place that is blurred least is sharpened at the most
+MOTION_OFF = 1.5  # px^2 a second, of UNIT_PX; more than 1.6 is more than a mean of 0.15 s forgets
 UNIT_PX = 256
 LONGEST_S = 0.04  # what longer steps are off by, too
+BLUR = 32  # cells across a picture of it
+ONE, TWICE = np.ones(1, dtype=np.float32), np.array((-0.5, 2, -0.5), dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,26 +73,33 @@ class Change:
         shift = self.shift * size_px
         return np.column_stack([np.eye(2) + growth, shift - middle * growth.sum(axis=1)])
 
-    def sharpening(self, size_px: int) -> tuple[Pixels, Pixels]:
-        """Kernels across and down that take out what carrying pixels over blurs.
+    def blur(self, size_px: int) -> Pixels:
+        """(2, n, n), px^2: the variance that carrying a picture over adds to what is seen, across and down.
 
-        Interpolation between pixels, f of the way from one to the next, adds a variance of f (1 - f) px^2 to
-        all that is seen, and what the motion is off by (without noise it is right) adds its own: a little
-        each time, and a mean is carried over many times. (-v / 2, 1 + v, -v / 2) takes a variance of v out.
-        A place that is blurred less than others is sharpened each time; both rates are such that a mean of
-        0.15 s forgets more than that adds.
+        That of interpolation between pixels, f of the way from one to the next, is f (1 - f); what the motion
+        is off by adds its own, without noise none. It is little, but a mean is carried over many times.
         """
-        step_s = min(self.step_s, LONGEST_S)
-        off = MOTION_OFF * step_s * min(1.0, self.roughness)
-        places = 0.6 * axis(9)  # the face fills the middle of the crop
-        kernels = []
-        for along, (across, down) in zip(self.shift, self.growth, strict=True):
-            distances_px = size_px * (along + across * places + down * places[:, None])
-            between = distances_px - np.floor(distances_px)
-            blurred = between * (1 - between)
-            v = min(np.mean(blurred), np.min(blurred) + UNEVEN * step_s)
-            kernels.append(_sharpening(float(v), off, size_px // UNIT_PX))
-        return kernels[0], kernels[1]
+        z = axis(BLUR)
+        distances = (
+            size_px * (along + across * z + down * z[:, None])
+            for along, (across, down) in zip(self.shift, self.growth, strict=True)
+        )
+        apart = np.stack([each - np.floor(each) for each in distances])
+        return array(apart * (1 - apart) + (self.off if size_px <= UNIT_PX else 0.0))
+
+    def wide(self, size_px: int) -> Pixels | None:
+        """A kernel that sharpens larger pictures by what the motion is off by, of pixels further apart."""
+        apart, off = size_px // UNIT_PX, self.off
+        if apart <= 1 or not off:
+            return None
+        kernel = np.zeros(2 * apart + 1, dtype=np.float32)
+        kernel[[0, apart, -1]] = -off / 2, 1 + off, -off / 2
+        return kernel
+
+    @property
+    def off(self) -> float:
+        """Variance of what the motion is off by, px^2 of `UNIT_PX`."""
+        return MOTION_OFF * min(self.step_s, LONGEST_S) * min(1.0, self.roughness)
 
 
 def found(was: Pixels, now: Pixels, variance: float) -> tuple[Any, Any, float, float, float]:
@@ -129,18 +137,12 @@ def found(was: Pixels, now: Pixels, variance: float) -> tuple[Any, Any, float, f
     return second[:2] / n, second[2:6].reshape(2, 2) / n, gain, tilt, offset
 
 
-def _sharpening(between: float, off: float, apart: int) -> Pixels:
-    """A kernel that takes variances out: `between`, and `off` of pixels that lie so far apart; px^2."""
-    if apart <= 1:
-        v = between + off
-        return np.array((-v / 2, 1 + v, -v / 2), dtype=np.float32)
-    wide = np.zeros(2 * apart + 1)
-    wide[[0, apart, -1]] = -off / 2, 1 + off, -off / 2
-    return np.convolve(wide, (-between / 2, 1 + between, -between / 2)).astype(np.float32)
-
-
 def carried(pixels: Pixels, change: Change) -> Pixels:
-    """(S, S, 3) of the crop before, brought to where the face is now and into its light."""
+    """(S, S, 3) of the crop before, brought to where the face is now and into its light.
+
+    What that blurs, v px^2 of variance, (-v / 2, 1 + v, -v / 2) takes out, place by place: where less is
+    blurred less is sharpened, for else what is carried over many times grows grainy by itself.
+    """
     size = len(pixels)
     # OpenCV warps four channels in a third of the time of three
     moved = cv2.warpAffine(
@@ -150,9 +152,13 @@ def carried(pixels: Pixels, change: Change) -> Pixels:
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    across, down = change.sharpening(size)
-    moved = cv2.cvtColor(moved, cv2.COLOR_RGBA2RGB)
-    moved = array(cv2.sepFilter2D(moved, -1, across, down, borderType=cv2.BORDER_REPLICATE))
+    moved = array(cv2.cvtColor(moved, cv2.COLOR_RGBA2RGB))
+    for kernels, blur in zip(((TWICE, ONE), (ONE, TWICE)), change.blur(size), strict=True):
+        sharp = array(cv2.sepFilter2D(moved, -1, *kernels, borderType=cv2.BORDER_REPLICATE))
+        moved = mixed(moved, sharp, blur)
+    wide = change.wide(size)
+    if wide is not None:
+        moved = array(cv2.sepFilter2D(moved, -1, wide, wide, borderType=cv2.BORDER_REPLICATE))
     if change.is_lit:
         gains = change.gains(size)
         rows = moved.reshape(size, -1)

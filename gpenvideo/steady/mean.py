@@ -142,7 +142,7 @@ class Mean:
         unit = max(self._noise, LEVELS**2)
         beyond = (
             _beyond(power, unit, SAME, OTHER),
-            _beyond(self._lag, unit, LATE, LATER),
+            _beyond(self._lag, max(self._noise, LEVELS**2 / LATE), LATE, LATER),
             _beyond(sums, max(_quiet(sums, HALF), (LEVELS / 3) ** 2), SAME_SUM, OTHER_SUM),
             _beyond(colour, max(known or self._colour, (LEVELS / 2) ** 2), SAME_SUM, OTHER_SUM),
         )

@@ -37,10 +37,18 @@ def carried(pixels: Tensor, change: Change) -> Tensor:
         torch.from_numpy(theta).to(device, torch.float32)[None], [1, 3, size, size], align_corners=True
     )
     moved = F.grid_sample(pixels[None], grid, mode="bilinear", padding_mode="border", align_corners=True)
-    across, down = (torch.from_numpy(kernel).to(device) for kernel in change.sharpening(size))
-    reach = len(across) // 2
-    moved = F.pad(moved, (reach,) * 4, mode="replicate").transpose(0, 1)
-    moved = F.conv2d(F.conv2d(moved, across[None, None, None]), down[None, None, :, None])[:, 0]
+    blur = _enlarged(torch.from_numpy(change.blur(size)).to(device)[None], size)
+    for axis in (0, 1):
+        wider = F.pad(moved, (0, 0, 1, 1) if axis else (1, 1, 0, 0), mode="replicate")
+        beside = wider.narrow(3 - axis, 0, size) + wider.narrow(3 - axis, 2, size)
+        moved = moved + blur[:, axis : axis + 1] * (moved - 0.5 * beside)
+    wide = change.wide(size)
+    if wide is not None:
+        kernel, reach = torch.from_numpy(wide).to(device), len(wide) // 2
+        moved = F.pad(moved, (reach,) * 4, mode="replicate").transpose(0, 1)
+        moved = F.conv2d(F.conv2d(moved, kernel[None, None, None]), kernel[None, None, :, None])
+        moved = moved.transpose(0, 1)
+    moved = moved[0]
     if change.is_lit:
         gains = torch.from_numpy(change.gains(size)).to(device)[:, None]
         moved = torch.addcmul(gains - 1 + change.offset, moved, gains)
