@@ -24,11 +24,12 @@ PRIOR = np.array([0.15] * 6 + [0.3] * 3, dtype=np.float32)
 """Sigmas of what alignment leaves over, px of the small picture, and of the change of light, as a gain."""
 
 FAINT = 1 / 127.5  # a change of light below a level is none
-MOTION_OFF = 1.5  # px^2 a second, of UNIT_PX; more than 1.6 is more than a mean of 0.15 s forgets
+MOTION_OFF = 1.6  # px^2 a second, of UNIT_PX; from 1.67 on it is more than a mean of 0.15 s forgets
 UNIT_PX = 256
 LONGEST_S = 0.04  # what longer steps are off by, too
 BLUR = 32  # cells across a picture of it
-ONE, TWICE = np.ones(1, dtype=np.float32), np.array((-0.5, 2, -0.5), dtype=np.float32)
+UNEVEN = 2.0  # px^2 a second
+SHARP = np.array([(0, -0.5, 0), (-0.5, 3, -0.5), (0, -0.5, 0)], dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,18 +75,23 @@ class Change:
         return np.column_stack([np.eye(2) + growth, shift - middle * growth.sum(axis=1)])
 
     def blur(self, size_px: int) -> Pixels:
-        """(2, n, n), px^2: the variance that carrying a picture over adds to what is seen, across and down.
+        """(n, n), px^2: the variance that carrying a picture over adds to what is seen at a place.
 
-        That of interpolation between pixels, f of the way from one to the next, is f (1 - f); what the motion
+        That of interpolation between pixels, f of the way from one to the next, is f (1 - f): the mean of
+        across and down, for one kernel is for both, but at most `UNEVEN` above the lesser. What the motion
         is off by adds its own, without noise none. It is little, but a mean is carried over many times.
         """
         z = axis(BLUR)
-        distances = (
-            size_px * (along + across * z + down * z[:, None])
-            for along, (across, down) in zip(self.shift, self.growth, strict=True)
+        across, down = (
+            size_px * (along + right * z + below * z[:, None])
+            for along, (right, below) in zip(self.shift, self.growth, strict=True)
         )
-        apart = np.stack([each - np.floor(each) for each in distances])
-        return array(apart * (1 - apart) + (self.off if size_px <= UNIT_PX else 0.0))
+        across -= np.floor(across)
+        across *= 1 - across
+        down -= np.floor(down)
+        down *= 1 - down
+        most = np.minimum(across, down) + UNEVEN * min(self.step_s, LONGEST_S)
+        return array(np.minimum((across + down) / 2, most) + (self.off if size_px <= UNIT_PX else 0.0))
 
     def wide(self, size_px: int) -> Pixels | None:
         """A kernel that sharpens larger pictures by what the motion is off by, of pixels further apart."""
@@ -153,9 +159,8 @@ def carried(pixels: Pixels, change: Change) -> Pixels:
         borderMode=cv2.BORDER_REPLICATE,
     )
     moved = array(cv2.cvtColor(moved, cv2.COLOR_RGBA2RGB))
-    for kernels, blur in zip(((TWICE, ONE), (ONE, TWICE)), change.blur(size), strict=True):
-        sharp = array(cv2.sepFilter2D(moved, -1, *kernels, borderType=cv2.BORDER_REPLICATE))
-        moved = mixed(moved, sharp, blur)
+    sharp = array(cv2.filter2D(moved, -1, SHARP, borderType=cv2.BORDER_REPLICATE))
+    moved = mixed(moved, sharp, change.blur(size))
     wide = change.wide(size)
     if wide is not None:
         moved = array(cv2.sepFilter2D(moved, -1, wide, wide, borderType=cv2.BORDER_REPLICATE))

@@ -37,11 +37,10 @@ def carried(pixels: Tensor, change: Change) -> Tensor:
         torch.from_numpy(theta).to(device, torch.float32)[None], [1, 3, size, size], align_corners=True
     )
     moved = F.grid_sample(pixels[None], grid, mode="bilinear", padding_mode="border", align_corners=True)
-    blur = _enlarged(torch.from_numpy(change.blur(size)).to(device)[None], size)
-    for axis in (0, 1):
-        wider = F.pad(moved, (0, 0, 1, 1) if axis else (1, 1, 0, 0), mode="replicate")
-        beside = wider.narrow(3 - axis, 0, size) + wider.narrow(3 - axis, 2, size)
-        moved = moved + blur[:, axis : axis + 1] * (moved - 0.5 * beside)
+    blur = _enlarged(torch.from_numpy(change.blur(size)).to(device)[None, None], size)
+    wider = F.pad(moved, (1, 1, 1, 1), mode="replicate")
+    around = wider[..., 1:-1, :-2] + wider[..., 1:-1, 2:] + wider[..., :-2, 1:-1] + wider[..., 2:, 1:-1]
+    moved = moved + blur * (2 * moved - 0.5 * around)
     wide = change.wide(size)
     if wide is not None:
         kernel, reach = torch.from_numpy(wide).to(device), len(wide) // 2
