@@ -28,7 +28,7 @@ MOTION_OFF = 1.6  # px^2 a second, of UNIT_PX; from 1.67 on it is more than a me
 UNIT_PX = 256
 LONGEST_S = 0.04  # what longer steps are off by, too
 BLUR = 32  # cells across a picture of it
-UNEVEN = 2.0  # px^2 a second
+UNEVEN = 2.0  # px^2 a second: how much more than its lesser direction a place is sharpened
 SHARP = np.array([(0, -0.5, 0), (-0.5, 3, -0.5), (0, -0.5, 0)], dtype=np.float32)
 
 
@@ -146,8 +146,8 @@ def found(was: Pixels, now: Pixels, variance: float) -> tuple[Any, Any, float, f
 def carried(pixels: Pixels, change: Change) -> Pixels:
     """(S, S, 3) of the crop before, brought to where the face is now and into its light.
 
-    What that blurs, v px^2 of variance, (-v / 2, 1 + v, -v / 2) takes out, place by place: where less is
-    blurred less is sharpened, for else what is carried over many times grows grainy by itself.
+    What that blurs, a variance of v px^2, a kernel of 1 + 2 v amid four of -v / 2 takes out, place by place:
+    where less is blurred less is sharpened, for else what is carried over many times grows grainy by itself.
     """
     size = len(pixels)
     # OpenCV warps four channels in a third of the time of three
